@@ -1,0 +1,86 @@
+"""Build the one statement of a search: legs, fusion, and the checks of what the caller gave. Pure: no I/O.
+
+statement = ranking(index, Query("red chair", vector), limit=10, candidates=100, ...)
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Select
+
+from hybridsearch.dense import dense
+from hybridsearch.errors import QueryError
+from hybridsearch.fusion import rrf
+from hybridsearch.lexical import lexical
+from hybridsearch.model import SearchIndex
+
+MAX_LIMIT = 1000
+LEGS = ("dense", "lexical")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched for: the words, and the vector that the encoder made of them (shape (dimensions,), or None)."""
+
+    text: str
+    dense: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How it is searched for. `weights` by leg; `where` a condition on the model."""
+
+    candidates: int
+    ef_search: int
+    rrf_k: float
+    legs: Sequence[str] = LEGS
+    weights: Mapping[str, float] | None = None
+    where: ColumnElement[bool] | None = None
+
+
+def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
+    """Return a Select of the fused ranking: key columns, `score`, `rank_<leg>`; best first, without a limit."""
+    return rrf(legs(index, query, plan), keys=index.key_names, k=plan.rrf_k, weights=plan.weights)
+
+
+def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]:
+    """Return the legs that the plan asks for, by name."""
+    chosen: dict[str, Select[Any]] = {}
+    for name in plan.legs:
+        if name == "dense" and query.dense is not None:
+            chosen[name] = dense(
+                index, query.dense, candidates=plan.candidates, ef_search=plan.ef_search, where=plan.where
+            )
+        elif name == "lexical":
+            chosen[name] = lexical(index, query.text, candidates=plan.candidates, where=plan.where)
+        elif name not in LEGS:
+            raise QueryError(f"unknown leg {name!r}: the legs are {', '.join(LEGS)}")
+    return chosen
+
+
+def checked_text(text: str, max_length: int) -> str:
+    """Return the query's text; raise QueryError for one that cannot be searched for."""
+    if not isinstance(text, str):
+        raise QueryError(f"the query is a {type(text).__name__}: give a string")
+    if len(text) > max_length:
+        raise QueryError(f"the query has {len(text):,} characters, at most {max_length:,} are allowed: shorten it")
+    for place, character in enumerate(text):
+        if character == "\0" or unicodedata.category(character) == "Cs":
+            what = "a NUL" if character == "\0" else "half a surrogate pair"
+            raise QueryError(f"the query holds {what} at position {place}, which no text in PostgreSQL can: remove it")
+    if not text.strip():
+        raise QueryError("the query is empty: give at least one word")
+    return text
+
+
+def checked_limit(limit: int) -> int:
+    """Return the limit; raise QueryError outside 1 to 1,000."""
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise QueryError(f"limit is {limit!r}: give a whole number")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise QueryError(f"limit is {limit:,}: give 1 to {MAX_LIMIT:,}")
+    return limit
