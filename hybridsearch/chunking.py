@@ -182,9 +182,9 @@ def _resume(source: _Source, start: int, end: int, overlap: int) -> int:
         return _skip_space(source.text, end)
     last = source.token(end)
     floor = max(source.tokens[max(last - overlap, 0)], start + 1)
-    sentence = bisect_left(source.sentences, floor)
-    if sentence < len(source.sentences) and source.sentences[sentence] < end:
-        return _skip_space(source.text, source.sentences[sentence])
+    for sentence in source.sentences[bisect_left(source.sentences, floor) : bisect_left(source.sentences, end)]:
+        if source.is_cuttable(sentence, start):
+            return _skip_space(source.text, sentence)
     place = _first_place(source, source.tokens[source.token(floor) : last], start)
     return _skip_space(source.text, end if place is None else place)
 
