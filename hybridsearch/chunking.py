@@ -176,17 +176,18 @@ def _first_place(source: _Source, places: Sequence[int], since: int) -> int | No
 
 def _resume(source: _Source, start: int, end: int, overlap: int) -> int:
     """Return where the next passage begins: up to `overlap` tokens before `end`, at a sentence or word if it can."""
+    following = _skip_space(source.text, end)
     nearest = bisect_left(source.sections, end)
     at_section = nearest < len(source.sections) and source.sections[nearest] == end
     if not overlap or at_section:
-        return _skip_space(source.text, end)
-    last = source.token(end)
-    floor = max(source.tokens[max(last - overlap, 0)], start + 1)
+        return following
+    # Counted from the next visible character: for some tokenizers white space is tokens too.
+    floor = max(source.tokens[max(source.token(following) - overlap, 0)], start + 1)
     for sentence in source.sentences[bisect_left(source.sentences, floor) : bisect_left(source.sentences, end)]:
         if source.is_cuttable(sentence, start):
             return _skip_space(source.text, sentence)
-    place = _first_place(source, source.tokens[source.token(floor) : last], start)
-    return _skip_space(source.text, end if place is None else place)
+    place = _first_place(source, source.tokens[source.token(floor) : source.token(end)], start)
+    return following if place is None else _skip_space(source.text, place)
 
 
 def _skip_space(text: str, position: int) -> int:
