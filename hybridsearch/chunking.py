@@ -22,6 +22,7 @@ _HEADING = re.compile(r"^(`{3,}|~{3,})(?s:.*?)(?:^\1[^\n]*$|\Z)|^(?P<heading> {0
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*")
 # Ends in most scripts need white space and no lower-case letter after them ("e.g. this", "3.5"); Chinese and
 # Japanese ones need nothing. A line end counts too: lists and verse have no full stops.
+_VISIBLE = re.compile(r"\S")
 _SENTENCE = re.compile(r"[.!?…؟।][\"'”’»)\]]*\s+(?=[^\sa-z])|[。！？｡．]+[\"'”’」』）】]*\s*|\n\s*")
 
 
@@ -40,13 +41,13 @@ class Passage:
 
 
 def split(text: str, token_spans: TokenSpans, *, max_tokens: int, overlap: int = 0, prefix: str = "") -> list[Passage]:
-    """Cut `text` into passages of at most `max_tokens` tokens with all that they carry; each shares up to `overlap`
-    tokens with the one before it.
+    """Cut `text` into passages of at most `max_tokens` tokens each, with all that they carry.
 
-    The prefix is cut to half of `max_tokens`, a heading of more than an eighth is not carried on. Every character
-    but white space is in a passage. A text without any gives one passage with the prefix alone, at 0, so that a
-    document is found by its title; without a prefix too it gives none. A single character of more tokens than fit
-    (a letter under many accents) is left whole, and its passage is then longer.
+    Each shares up to `overlap` tokens with the one before it, unless a section parts them. The prefix is cut to half
+    of `max_tokens`; a heading of more than a quarter of the rest is not carried on, and the overlap is at most that
+    quarter. Every character but white space is in a passage. A text without any gives one passage with the prefix
+    alone, at 0, so that a document is found by its title; without a prefix too it gives none. A single character of
+    more tokens than fit (a letter under many accents) is left whole, and its passage is then longer.
 
     Raises ValueError unless `max_tokens` is at least 1 and `overlap` from 0 to a quarter of it.
     """
@@ -55,7 +56,8 @@ def split(text: str, token_spans: TokenSpans, *, max_tokens: int, overlap: int =
     lead, spent = _fit(prefix.strip(), token_spans, max_tokens // 2)
     source = _read(text, token_spans)
     passages: list[Passage] = []
-    for start, end, heading in _cuts(source, max_tokens - spent, overlap):
+    room = max_tokens - spent
+    for start, end, heading in _cuts(source, room, min(overlap, room // 4)):
         body = "\n".join(part for part in (lead, heading, text[start:end]) if part)
         passages.append(Passage(len(passages), start, end, body))
     return passages or ([Passage(0, 0, 0, lead)] if lead else [])
@@ -119,17 +121,19 @@ def _cuts(source: _Source, budget: int, overlap: int) -> Iterator[tuple[int, int
     """Yield start, end and the heading to carry, passage after passage."""
     start, done = _skip_space(source.text, 0), 0
     while start < len(source.text):
-        heading, spent = _heading_above(source, start, budget // 8 * 2)
+        heading, spent = _heading_above(source, start, budget // 4)
         # A passage that begins inside a word may cost a token more there than the word did as a whole.
         spent += start > 0 and not source.text[start - 1].isspace()
         cut = _end(source, start, max(budget - spent, 1), done)
         yield start, _trim_space(source.text, start, cut), heading
-        start, done = _resume(source, start, cut, overlap), cut
+        # The next one goes beyond the next visible character, so that it is never a part of this one.
+        done = _skip_space(source.text, cut)
+        start = _resume(source, start, cut, overlap) if done < len(source.text) else done
 
 
 def _heading_above(source: _Source, start: int, limit: int) -> tuple[str, int]:
     """Return the last heading before `start` and its number of tokens, or "" and 0 if there is none that fits."""
-    nearest = bisect_left(source.headings, (start, 0)) - 1
+    nearest = bisect_left(source.headings, (start + 1, 0)) - 1
     if nearest < 0:
         return "", 0
     first, last = source.headings[nearest]
@@ -143,7 +147,7 @@ def _end(source: _Source, start: int, budget: int, done: int) -> int:
     if first + budget >= len(source.tokens):
         return len(source.text)
     limit, half, quarter = (source.tokens[first + n] for n in (budget, budget // 2, budget // 4))
-    choices = ((source.sections, half), (source.paragraphs, half), (source.sentences, quarter))
+    choices = ((source.sections, quarter), (source.paragraphs, half), (source.sentences, quarter))
     for places, floor in choices:
         for i in range(bisect_right(places, limit) - 1, bisect_right(places, max(floor, start, done)) - 1, -1):
             if source.is_cuttable(places[i], start):
@@ -152,10 +156,10 @@ def _end(source: _Source, start: int, budget: int, done: int) -> int:
 
 
 def _end_in_sentence(source: _Source, start: int, limit: int, done: int) -> int:
-    window = range(bisect_right(source.tokens, limit) - 1, bisect_right(source.tokens, done) - 1, -1)
-    whole = [source.tokens[i] for i in window if source.is_cuttable(source.tokens[i], start)]
-    if whole:
-        return next((position for position in whole if source.between_words(position)), whole[0])
+    window = source.tokens[bisect_right(source.tokens, done) : bisect_right(source.tokens, limit)]
+    place = _first_place(source, window[::-1], start)
+    if place is not None:
+        return place
     # One character fills the budget: the passage ends after it.
     end = max(limit, done + 1)
     while end < len(source.text) and not source.is_cuttable(end, start):
@@ -163,26 +167,32 @@ def _end_in_sentence(source: _Source, start: int, limit: int, done: int) -> int:
     return end
 
 
+def _first_place(source: _Source, places: Sequence[int], since: int) -> int | None:
+    """Return the first place between words, else the first between characters, else None."""
+    by_word = (place for place in places if source.between_words(place) and source.is_cuttable(place, since))
+    by_character = (place for place in places if source.is_cuttable(place, since))
+    return next(by_word, next(by_character, None))
+
+
 def _resume(source: _Source, start: int, end: int, overlap: int) -> int:
     """Return where the next passage begins: up to `overlap` tokens before `end`, at a sentence or word if it can."""
+    following = _skip_space(source.text, end)
     nearest = bisect_left(source.sections, end)
     at_section = nearest < len(source.sections) and source.sections[nearest] == end
-    if not overlap or at_section or end >= len(source.text):
-        return _skip_space(source.text, end)
-    last = source.token(end)
-    floor = max(source.tokens[max(last - overlap, 0)], start + 1)
-    sentence = bisect_left(source.sentences, floor)
-    if sentence < len(source.sentences) and source.sentences[sentence] < end:
-        return source.sentences[sentence]
-    window = source.tokens[source.token(floor) : last]
-    whole = [position for position in window if source.is_cuttable(position, start)]
-    return next((position for position in whole if source.between_words(position)), _skip_space(source.text, end))
+    if not overlap or at_section:
+        return following
+    # Counted from the next visible character: for some tokenizers white space is tokens too.
+    floor = max(source.tokens[max(source.token(following) - overlap, 0)], start + 1)
+    for sentence in source.sentences[bisect_left(source.sentences, floor) : bisect_left(source.sentences, end)]:
+        if source.is_cuttable(sentence, start):
+            return _skip_space(source.text, sentence)
+    place = _first_place(source, source.tokens[source.token(floor) : source.token(end)], start)
+    return following if place is None else _skip_space(source.text, place)
 
 
 def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position].isspace():
-        position += 1
-    return position
+    visible = _VISIBLE.search(text, position)
+    return visible.start() if visible else len(text)
 
 
 def _trim_space(text: str, start: int, end: int) -> int:

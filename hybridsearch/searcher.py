@@ -120,8 +120,8 @@ class HybridSearch:
         )
 
 
-def _hit(row: Row[Any]) -> Hit:
+def _hit(row: Row[*tuple[Any, ...]]) -> Hit:
     prefix = rank_name("")
     ranks = {str(name): rank for name, rank in row._mapping.items() if rank is not None}
     legs = {name.removeprefix(prefix): rank for name, rank in ranks.items() if name.startswith(prefix)}
-    return Hit(document=row._t[0], score=row.score, ranks=legs, chunk=row._t[1])
+    return Hit(document=row[0], score=row.score, ranks=legs, chunk=row[1])

@@ -85,8 +85,8 @@ def test_spans_are_the_offsets_of_the_word_pieces_in_the_source(encoder):
     ]  # fmt: skip
 
 
-def test_spans_of_lines_are_those_of_the_whole_text(encoder):
-    text = "One line.\nAnd\u2028another,\x0bof\r\nseveral  \n\n kinds.\x85 \x1cx\x1cy"
+def test_spans_of_a_long_text_are_those_of_one_call_of_the_tokenizer(encoder):
+    text = "One line.\nAnd\u2028another,\x0bof\r\nseveral  \n\n kinds.\x85 \x1cx\x1cy 没有空格" * 2_000
     whole = encoder._tokenizer().encode(text, add_special_tokens=False).offsets
     assert encoder.token_spans(text) == [tuple(span) for span in whole]
 
