@@ -66,7 +66,7 @@ def migrate(connection: Connection) -> list[str]:
     check_pgvector(connection)
     connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
     ledger.create(connection, checkfirst=True)
-    applied = dict(connection.execute(select(ledger.c.name, ledger.c.checksum)).tuples().all())
+    applied = _applied(connection)
     ran = []
     for script in scripts():
         if applied.get(script.name) == script.checksum:
@@ -92,8 +92,12 @@ def pending(connection: Connection) -> list[str]:
     """Return the names of the files that `migrate` would run."""
     if not inspect(connection).has_table(ledger.name, schema=SCHEMA):
         return [script.name for script in scripts()]
-    applied = dict(connection.execute(select(ledger.c.name, ledger.c.checksum)).tuples().all())
+    applied = _applied(connection)
     return [script.name for script in scripts() if applied.get(script.name) != script.checksum]
+
+
+def _applied(connection: Connection) -> dict[str, str]:
+    return {row.name: row.checksum for row in connection.execute(select(ledger.c.name, ledger.c.checksum))}
 
 
 def check_pgvector(connection: Connection) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import ColumnElement, Row, Select, literal, select, true, type_coerce
+from sqlalchemy import ColumnElement, Select, literal, select, true, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, aliased
 
@@ -120,7 +120,7 @@ class HybridSearch:
         )
 
 
-def _hit(row: Row[*tuple[Any, ...]]) -> Hit:
+def _hit(row: Any) -> Hit:
     prefix = rank_name("")
     ranks = {str(name): rank for name, rank in row._mapping.items() if rank is not None}
     legs = {name.removeprefix(prefix): rank for name, rank in ranks.items() if name.startswith(prefix)}
