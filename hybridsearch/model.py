@@ -18,7 +18,6 @@ from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC
 from sqlalchemy import (
-    ARRAY,
     REAL,
     BigInteger,
     Column,
@@ -37,6 +36,7 @@ from sqlalchemy import (
     and_,
     inspect,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, deferred, relationship
 
