@@ -17,6 +17,7 @@ from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.embedded import SCHEME, start
 from hybridsearch.errors import ConfigurationError
 from hybridsearch.model import SearchIndex
+from hybridsearch.resources import EXAMPLES
 
 
 def find_indexes(app: str | None, folder: Path | None = None) -> dict[str, SearchIndex]:
@@ -28,8 +29,7 @@ def find_indexes(app: str | None, folder: Path | None = None) -> dict[str, Searc
             "which application? Give --app package.module, or put app = 'package.module' "
             "under [tool.hybridsearch] in pyproject.toml"
         )
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder)), str(EXAMPLES)]
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
