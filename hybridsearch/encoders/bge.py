@@ -133,7 +133,9 @@ class BgeM3Encoder:
 
     def _budget(self, model: Model) -> int:
         # The choice of the model for int8 is one of correctness, and not the caller's to change.
-        return model.batch_tokens if self._description().precision == "int8" else self._batch_tokens or model.batch_tokens
+        return (
+            model.batch_tokens if self._description().precision == "int8" else self._batch_tokens or model.batch_tokens
+        )
 
     def _describe(self) -> Description:
         if self._backend == "onnx":

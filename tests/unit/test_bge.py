@@ -210,7 +210,7 @@ def test_too_little_memory_is_said_before_loading(tiny_m3):
 
 
 def test_a_model_that_is_nowhere_is_named():
-    with pytest.raises(EncoderError, match='model "nobody/nothing".*pass the folder of a local copy'):
+    with pytest.raises(EncoderError, match=r'model "nobody/nothing".*pass the folder of a local copy'):
         BgeM3Encoder("nobody/nothing").encode_queries(["x"])
 
 
@@ -281,7 +281,9 @@ def test_spans_are_offsets_into_the_source(encoder):
     assert spans == sorted(spans)
 
 
-@pytest.mark.skipif("HYBRIDSEARCH_BGE_M3" not in os.environ, reason="HYBRIDSEARCH_BGE_M3 names no folder of BAAI/bge-m3")
+@pytest.mark.skipif(
+    "HYBRIDSEARCH_BGE_M3" not in os.environ, reason="HYBRIDSEARCH_BGE_M3 names no folder of BAAI/bge-m3"
+)
 def test_the_real_weights_find_a_chinese_answer_to_an_english_question():
     encoder = BgeM3Encoder(os.environ["HYBRIDSEARCH_BGE_M3"])
     assert (encoder.dimensions, encoder.sparse_dimensions) == (1024, 250_002)
