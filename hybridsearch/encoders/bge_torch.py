@@ -32,15 +32,21 @@ def describe(model: str, revision: str | None) -> Description:
 def load(model: str, revision: str | None, *, device: str | None, dtype: Dtype) -> Model:
     """Load the weights. Raises MissingDependency, ConfigurationError (dtype) and EncoderError."""
     folder = folder_of(find(model, revision))
-    torch, embedding = require("torch", extra=_EXTRA), require("FlagEmbedding", extra=_EXTRA)
+    torch = require("torch", extra=_EXTRA)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-    half = wants_half(device, dtype)
+    flag = load_flag_embedding(folder, device=device, half=wants_half(device, dtype))
+    return _TorchModel(torch, flag, device, folder / "tokenizer.json")
+
+
+def load_flag_embedding(folder: Path, *, device: str, half: bool) -> Any:
+    """Load a complete folder as a `BGEM3FlagModel` on `device`. Raises MissingDependency and EncoderError."""
+    torch, embedding = require("torch", extra=_EXTRA), require("FlagEmbedding", extra=_EXTRA)
     if not device.startswith("cuda"):
         check_memory(folder, available_memory())
-    with _without_progress_bars(), _clear_errors(torch, f'model "{model}" does not load'):
+    with _without_progress_bars(), _clear_errors(torch, f'the model in "{folder}" does not load'):
         flag = embedding.BGEM3FlagModel(str(folder), use_fp16=half, devices=[device])
         flag.model.to(device).eval()
-    return _TorchModel(torch, flag, device, folder / "tokenizer.json")
+    return flag
 
 
 def wants_half(device: str, dtype: Dtype) -> bool:

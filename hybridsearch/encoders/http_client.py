@@ -1,6 +1,7 @@
 """Ask an OpenAI-compatible endpoint for embeddings, and again when it is busy."""
 
 import logging
+import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,12 +39,17 @@ class EmbeddingsClient:
         self._tenacity = require("tenacity", extra=_EXTRA)
         self._url, self._name = base_url.rstrip("/") + "/embeddings", name
         self._timeout, self._attempts, self._first_pause = timeout, attempts, first_pause
-        self._client = self._httpx.Client(timeout=timeout)
+        self._open()
+
+    def _open(self) -> None:
+        self._client = self._httpx.Client(timeout=self._timeout)
+        # An encoder that is dropped, and not closed, leaves no open socket behind.
+        self._finalizer = weakref.finalize(self, self._client.close)
 
     def close(self) -> None:
         """Close the connections and get ready to open new ones."""
-        self._client.close()
-        self._client = self._httpx.Client(timeout=self._timeout)
+        self._finalizer()
+        self._open()
 
     def embeddings(self, body: Mapping[str, Any], key: str | None, count: int) -> npt.NDArray[np.float64]:
         """Return the vectors for `body["input"]`, `count` texts, in their order: (count, d).
