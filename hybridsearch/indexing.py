@@ -20,11 +20,11 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from hybridsearch.chunking import split
-from hybridsearch.content import to_text
 from hybridsearch.encoders import checked
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText, add_documents, remove_documents
 from hybridsearch.state import forget_encoder, qualified_name, register_encoder
+from hybridsearch.template import as_text
 
 
 class Analyze(ExecutableDDLElement):
@@ -118,7 +118,7 @@ def _index_page(session: Session, index: SearchIndex, rows: Sequence[Row[Any]]) 
     old: list[int] = []
     for row in rows:
         values = row[width : width + len(index.fields)]
-        content = {name: to_text(value) for name, value in zip(index.fields, values, strict=True) if value is not None}
+        content = {name: as_text(value) for name, value in zip(index.fields, values, strict=True) if value is not None}
         digest = content_hash(index, content)
         if digest != row.hash:
             changed.append((tuple(row[:width]), content, digest))
