@@ -25,7 +25,6 @@ from hybridsearch.embedded import SCHEME
 from hybridsearch.errors import ConfigurationError, MissingDependency
 from hybridsearch.indexing import count_rows
 from hybridsearch.model import SearchIndex
-from hybridsearch.query import LEGS
 from hybridsearch.resources import EXAMPLES
 from hybridsearch.searcher import Hit, HybridSearch
 
@@ -146,12 +145,12 @@ def _comparison(
     table.add_column("rank", justify="right")
     table.add_column("hybrid search", no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column("score", justify="right")
-    for leg in LEGS:
+    for leg in index.legs:
         table.add_column(leg, justify="right")
     table.add_column("full text, ts_rank", no_wrap=True, overflow="ellipsis", ratio=2, style="dim")
     for place, hit in enumerate(hits):
         other = found[place].title if place < len(found) else ("nothing found" if not found and place == 0 else "")
-        ranks = [str(hit.ranks.get(leg, "–")) for leg in LEGS]
+        ranks = [str(hit.ranks.get(leg, "–")) for leg in index.legs]
         table.add_row(str(place + 1), Text(label(hit, index)), f"{hit.score:.4f}", *ranks, Text(other))
     return table
 

@@ -12,7 +12,6 @@ from rich.text import Text
 from hybridsearch.evaluation import Quality
 from hybridsearch.indexing import Page
 from hybridsearch.model import SearchIndex
-from hybridsearch.query import LEGS
 from hybridsearch.searcher import Hit
 from hybridsearch.status import Status
 
@@ -42,10 +41,10 @@ def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: fl
     table.add_column("rank", justify="right")
     table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("score", justify="right")
-    for leg in LEGS:
+    for leg in index.legs:
         table.add_column(leg, justify="right")
     for rank, hit in enumerate(hits, 1):
-        ranks = [str(hit.ranks.get(leg, "–")) for leg in LEGS]
+        ranks = [str(hit.ranks.get(leg, "–")) for leg in index.legs]
         table.add_row(str(rank), Text(label(hit, index)), f"{hit.score:.4f}", *ranks)
     return table
 

@@ -29,13 +29,11 @@ from hybridsearch.encoders import Encoder
 from hybridsearch.errors import ConfigurationError, MissingDependency
 from hybridsearch.indexing import Page
 from hybridsearch.model import BM25, SearchIndex
-from hybridsearch.query import LEGS
 from hybridsearch.schema import migrate
 from hybridsearch.searcher import HybridSearch
 from hybridsearch.state import forget_encoder
 
 DEPTH = 100
-SYSTEMS: Mapping[str, tuple[str, ...]] = {**{leg: (leg,) for leg in LEGS}, "fused": LEGS}
 
 Run = dict[str, dict[str, float]]
 Progress = Callable[[Page], object]
@@ -136,11 +134,12 @@ def _load(engine: Engine, index: SearchIndex, collection: Collection) -> None:
 def _runs(engine: Engine, index: SearchIndex, collection: Collection) -> dict[str, Run]:
     """The best 100 documents of every judged query by every system: run[query][document] = score."""
     search = HybridSearch(index)
-    runs: dict[str, Run] = {system: {} for system in SYSTEMS}
+    systems = {**{leg: (leg,) for leg in index.legs}, "fused": index.legs}
+    runs: dict[str, Run] = {system: {} for system in systems}
     with Session(engine) as session:
         for key in collection.judgements:
             query = search.encode(collection.queries[key])
-            for system, legs in SYSTEMS.items():
+            for system, legs in systems.items():
                 ranking = search.select(query, limit=DEPTH, candidates=DEPTH, legs=legs)
                 runs[system][key] = {row[0]: row.score for row in session.execute(ranking)}
     return runs

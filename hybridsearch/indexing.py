@@ -23,6 +23,7 @@ from hybridsearch.chunking import split
 from hybridsearch.encoders import checked
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText, add_documents, remove_documents
+from hybridsearch.sparse import sparse_vector
 from hybridsearch.state import forget_encoder, qualified_name, register_encoder
 from hybridsearch.template import as_text
 
@@ -159,6 +160,8 @@ def _encoded(index: SearchIndex, contents: Sequence[tuple[tuple[Any, ...], dict[
     encoding = checked(encoder, encoder.encode_documents([row["text"] for row in rows]), len(rows))
     for row, vector in zip(rows, encoding.dense, strict=True):
         row["dense"] = vector
+    for row, weights in zip(rows, encoding.sparse or [], strict=False):
+        row["sparse"] = sparse_vector(index, weights)
     return rows
 
 
