@@ -10,12 +10,13 @@ import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from sqlalchemy import Engine, create_engine
 
 from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.embedded import SCHEME, start
-from hybridsearch.errors import ConfigurationError
+from hybridsearch.errors import ConfigurationError, HybridSearchError
 from hybridsearch.model import SearchIndex
 from hybridsearch.resources import EXAMPLES
 
@@ -23,17 +24,9 @@ from hybridsearch.resources import EXAMPLES
 def find_indexes(app: str | None, folder: Path | None = None) -> dict[str, SearchIndex]:
     """Return the indexes of the application by name. Raises ConfigurationError where there is none."""
     folder = folder or Path.cwd()
-    name = app or _configured(folder)
-    if name is None:
-        raise ConfigurationError(
-            "which application? Give --app package.module, or put app = 'package.module' "
-            "under [tool.hybridsearch] in pyproject.toml"
-        )
-    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder)), str(EXAMPLES)]
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f'cannot import "{name}": {error}') from error
+    name, root = (app, folder) if app else _configured(folder)
+    sys.path[:] = [str(root), *(path for path in sys.path if path != str(root)), str(EXAMPLES)]
+    module = _module(name)
     indexes = {value.name: value for value in vars(module).values() if isinstance(value, SearchIndex)}
     if not indexes:
         raise ConfigurationError(f'module "{name}" holds no SearchIndex: name the module that declares one')
@@ -66,10 +59,25 @@ def connect(address: str | None) -> Engine:
         raise ConfigurationError(
             "which database? Set DATABASE_URL, or give --database postgresql://user:password@host:5432/name"
         )
-    return create_engine(sqlalchemy_url(address))
+    # The command line is synchronous: an address meant for another driver is opened with ours.
+    return create_engine(sqlalchemy_url(address).set(drivername="postgresql+psycopg"))
 
 
-def _configured(folder: Path) -> str | None:
+def _module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except HybridSearchError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f'cannot import "{name}": {error}. Give --app the dotted name of a module that can be imported from here'
+        ) from error
+    except Exception as error:  # whatever the user's module raises
+        raise ConfigurationError(f'importing "{name}" fails: {type(error).__name__}: {error}') from error
+
+
+def _configured(folder: Path) -> tuple[str, Path]:
+    """Return the module that pyproject.toml names, and the folder of that file: it is imported from there."""
     for parent in (folder, *folder.parents):
         path = parent / "pyproject.toml"
         if path.is_file():
@@ -77,6 +85,10 @@ def _configured(folder: Path) -> str | None:
                 section = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("hybridsearch", {})
             except tomllib.TOMLDecodeError as error:
                 raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
-            app = section.get("app")
-            return str(app) if app else None
-    return None
+            if app := section.get("app"):
+                return str(app), parent
+            break
+    raise ConfigurationError(
+        "which application? Give --app package.module, or put app = 'package.module' "
+        "under [tool.hybridsearch] in pyproject.toml"
+    )

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from hybridsearch.errors import HybridSearchError, MissingDependency
 
@@ -18,6 +18,7 @@ try:
 except ImportError as error:
     raise SystemExit("error: " + str(MissingDependency("the command line", "cli"))) from error
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hybridsearch.application import choose, connect, find_indexes
@@ -146,15 +147,23 @@ def evaluate_command(
 
 def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.flush()  # here, where a closed pipe is noticed, and not when the interpreter ends
 
 
 def main() -> None:
-    """Run the command line: an error of the library is one line on standard error and exit status 1."""
+    """Run the command line: an error of the library or the server is one line on standard error and exit status 1."""
     try:
         app()
     except HybridSearchError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
-        sys.exit(1)
+        _fail(str(error))
+    except DBAPIError as error:
+        _fail(f"the server says: {error.orig}")
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(f"error: {message}".split())
+    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

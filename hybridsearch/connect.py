@@ -13,7 +13,7 @@ def sqlalchemy_url(address: str) -> URL:
     """
     try:
         url = make_url(address)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
         raise ConfigurationError(
             "the database address is not a URL: postgresql://user:password@host:5432/name"
         ) from error

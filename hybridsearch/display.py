@@ -23,9 +23,12 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def filling(console: Console, name: str, rows: int | None) -> Iterator[Callable[[Page], None]]:
-    """Show a progress bar (rows, rate, time left) while an index is filled; yields what to call after each page."""
+    """Show a progress bar (rows, rate, time left) while an index is filled; yields what to call after each page.
+
+    On a terminal only: a file or a pipe gets the command's result and nothing else.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"indexing {name}", total=rows)
         yield lambda page: progress.advance(task, page.read)
 
@@ -33,7 +36,7 @@ def filling(console: Console, name: str, rows: int | None) -> Iterator[Callable[
 def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: float, querying: float) -> Table:
     """Return hits as a table; `encoding` and `querying` in seconds."""
     table = Table(
-        title=f"{query!r}",
+        title=Text(repr(query)),  # a str would be read as markup
         caption=f"encoding {encoding * 1000:.1f} ms, SQL {querying * 1000:.1f} ms",
         title_justify="left",
         caption_justify="left",

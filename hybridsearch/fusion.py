@@ -32,6 +32,8 @@ def rrf(
     """
     if not legs:
         raise QueryError("no leg to fuse: give at least one of the index's legs")
+    if not 0 <= k < float("inf"):
+        raise QueryError(f"k is {k}: give a number from 0 up")
     weights = checked_weights(legs, weights)
     entries = union_all(*(_ranked(legs, name, keys) for name in legs)).cte("entry")
     columns = [entries.c[key] for key in keys]

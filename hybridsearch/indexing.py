@@ -21,6 +21,8 @@ from sqlalchemy.sql.compiler import DDLCompiler
 
 from hybridsearch.chunking import split
 from hybridsearch.encoders import checked
+from hybridsearch.encoders.text import clean
+from hybridsearch.encoding import work_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText, add_documents, remove_documents
 from hybridsearch.sparse import sparse_vector
@@ -99,10 +101,10 @@ def _locked_page(session: Session, index: SearchIndex, after: tuple[Any, ...] | 
 
 
 def _page(index: SearchIndex, after: tuple[Any, ...] | None, size: int) -> Select[Any]:
-    """Rows in key order: key columns, fields, and the hash that is indexed (null for a new row)."""
+    """Rows in key order: key columns, fields, the hash that is indexed, its number (both null for a new row)."""
     documents = index.documents
     fields = [index.mapper.column_attrs[name].columns[0].label(f"field_{name}") for name in index.fields]
-    page = select(*index.keys, *fields, documents.c.hash, documents.c.id.label("number")).join_from(
+    page = select(*index.keys, *fields, documents.c.hash, documents.c.id).join_from(
         index.table, documents, index.same_row(documents), isouter=True
     )
     if after is not None:
@@ -118,13 +120,16 @@ def _index_page(session: Session, index: SearchIndex, rows: Sequence[Row[Any]]) 
     changed: list[tuple[tuple[Any, ...], dict[str, str], bytes]] = []
     old: list[int] = []
     for row in rows:
-        values = row[width : width + len(index.fields)]
-        content = {name: as_text(value) for name, value in zip(index.fields, values, strict=True) if value is not None}
+        # By place: a key column of the model may have any name, `hash` and `number` too.
+        *values, indexed, number = row[width:]
+        content = {
+            name: clean(as_text(value)) for name, value in zip(index.fields, values, strict=True) if value is not None
+        }
         digest = content_hash(index, content)
-        if digest != row.hash:
+        if digest != indexed:
             changed.append((tuple(row[:width]), content, digest))
-            if row.number is not None:
-                old.append(row.number)
+            if number is not None:
+                old.append(number)
     if changed:
         chunks = _encoded(index, [(key, content) for key, content, _ in changed])
         remove_documents(session, index, old)
@@ -150,19 +155,24 @@ def content_hash(index: SearchIndex, content: Mapping[str, str]) -> bytes:
 
 def _encoded(index: SearchIndex, contents: Sequence[tuple[tuple[Any, ...], dict[str, str]]]) -> list[dict[str, Any]]:
     """Cut each document into chunks, encode them all; return the rows of the chunk table."""
-    encoder, rows = index.encoder, []
-    for key, content in contents:
-        title = content.get(index.title, "") if index.title else ""
-        body = "\n\n".join(text for name, text in content.items() if name != index.title)
-        passages = split(body, encoder.token_spans, max_tokens=encoder.max_tokens, overlap=CHUNK_OVERLAP, prefix=title)
-        names = dict(zip(index.key_names, key, strict=True))
-        rows += [{**names, "ordinal": passage.ordinal, "text": passage.text} for passage in passages]
-    encoding = checked(encoder, encoder.encode_documents([row["text"] for row in rows]), len(rows))
+    with work_of(index.encoder):
+        rows = [row for key, content in contents for row in _chunks(index, key, content)]
+        encoding = checked(index.encoder, index.encoder.encode_documents([row["text"] for row in rows]), len(rows))
     for row, vector in zip(rows, encoding.dense, strict=True):
         row["dense"] = vector
     for row, weights in zip(rows, encoding.sparse or [], strict=False):
         row["sparse"] = sparse_vector(index, weights)
     return rows
+
+
+def _chunks(index: SearchIndex, key: tuple[Any, ...], content: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Cut one document; return rows of the chunk table without their vectors."""
+    encoder = index.encoder
+    title = content.get(index.title, "") if index.title else ""
+    body = "\n\n".join(text for name, text in content.items() if name != index.title)
+    passages = split(body, encoder.token_spans, max_tokens=encoder.max_tokens, overlap=CHUNK_OVERLAP, prefix=title)
+    names = dict(zip(index.key_names, key, strict=True))
+    return [{**names, "ordinal": passage.ordinal, "text": passage.text} for passage in passages]
 
 
 def _insert_documents(

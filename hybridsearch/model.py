@@ -44,6 +44,7 @@ from hybridsearch.encoders import Encoder, load_encoder
 from hybridsearch.errors import DeclarationError
 
 MAX_DIMENSIONS = 4000  # of a halfvec under HNSW: https://github.com/pgvector/pgvector#hnsw
+MAX_IDENTIFIER = 63  # bytes
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
 
 
@@ -122,6 +123,7 @@ class SearchIndex:
             )
         self.keys = tuple(self.table.primary_key.columns)
         """The primary key of the model's table; the companions hold it as `<table>_<column>`."""
+        _check_key_names(self.name, self.key_names)
         self.documents = self._documents()
         self.chunks = self._chunks()
         self.terms = self._terms()
@@ -272,20 +274,36 @@ def _name(name: str) -> str:
     return name
 
 
+def _check_key_names(index: str, names: Iterable[str]) -> None:
+    for name in names:
+        if len(name.encode()) > MAX_IDENTIFIER:
+            raise DeclarationError(
+                f'index "{index}": the key column "{name}" of its tables would have {len(name.encode())} bytes, '
+                f"PostgreSQL takes {MAX_IDENTIFIER}: shorten the name of the table or of its key"
+            )
+
+
 def _weights(mapper: Mapper[Any], fields: Mapping[str, float] | Iterable[str]) -> Mapping[str, float]:
     if isinstance(fields, str):
         raise DeclarationError(f"fields is the string {fields!r}: give a mapping or a sequence of names")
-    weights = (
-        {name: float(weight) for name, weight in fields.items()}
-        if isinstance(fields, Mapping)
-        else dict.fromkeys(fields, 1.0)
-    )
+    weights = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields, 1.0)
     if not weights:
         raise DeclarationError(f"{mapper.class_.__name__}: an index needs at least one field")
     for name, weight in weights.items():
-        if name not in mapper.column_attrs:
-            known = ", ".join(sorted(mapper.column_attrs.keys()))
-            raise DeclarationError(f"{mapper.class_.__name__} has no column attribute {name!r}; it has {known}")
-        if not 0 < weight < float("inf"):
-            raise DeclarationError(f"{mapper.class_.__name__}.{name}: weight {weight} is not a positive number")
-    return weights
+        _check_field(mapper, name)
+        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise DeclarationError(f"{mapper.class_.__name__}.{name}: weight {weight!r} is not a positive number")
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def _check_field(mapper: Mapper[Any], name: str) -> None:
+    model = mapper.class_.__name__
+    if name not in mapper.column_attrs:
+        known = ", ".join(sorted(mapper.column_attrs.keys()))
+        raise DeclarationError(f"{model} has no column attribute {name!r}; it has {known}")
+    column = mapper.column_attrs[name].columns[0]
+    if isinstance(column, Column) and column.table is not mapper.local_table:
+        raise DeclarationError(
+            f'{model}.{name} is a column of "{column.table.name}": an index covers one table, '
+            f"declare it on the class of that table"
+        )

@@ -19,7 +19,7 @@ from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.sparse import sparse
 
-MAX_LIMIT = 1000
+MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def checked_text(text: str, max_length: int) -> str:
     return text
 
 
-def checked_limit(limit: int) -> int:
-    """Return the limit; raise QueryError outside 1 to 1,000."""
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise QueryError(f"limit is {limit!r}: give a whole number")
-    if not 1 <= limit <= MAX_LIMIT:
-        raise QueryError(f"limit is {limit:,}: give 1 to {MAX_LIMIT:,}")
-    return limit
+def checked_count(name: str, count: int) -> int:
+    """Return a number of documents, `limit` or `candidates`; raise QueryError outside 1 to 1,000."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise QueryError(f"{name} is {count!r}: give a whole number")
+    if not 1 <= count <= MAX_COUNT:
+        raise QueryError(f"{name} is {count:,}: give 1 to {MAX_COUNT:,}")
+    return count

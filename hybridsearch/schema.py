@@ -77,7 +77,7 @@ def migrate(connection: Connection) -> list[str]:
                 f"it belongs to another release of hybridsearch; install that one, or restore the file"
             )
         # Without parameters the driver sends the text as it is: several statements, and no meaning for %.
-        connection.execution_options(no_parameters=True).exec_driver_sql(script.text)
+        connection.exec_driver_sql(script.text, execution_options={"no_parameters": True})
         entry = insert(ledger).values(name=script.name, checksum=script.checksum)
         connection.execute(
             entry.on_conflict_do_update(
@@ -111,10 +111,18 @@ def check_pgvector(connection: Connection) -> str:
             "(https://github.com/pgvector/pgvector#installation), then migrate again"
         )
     version: str = row.installed_version or row.default_version
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_PGVECTOR:
-        upgrade = "alter extension vector update" if row.installed_version else "the server needs a newer package"
+    if _is_old(version):
+        upgrade = (
+            "install a newer package of pgvector on the server (https://github.com/pgvector/pgvector#upgrading)"
+            if _is_old(row.default_version)
+            else "run `alter extension vector update` in this database, the server has " + row.default_version
+        )
         raise ExtensionMissing(f"pgvector {version} is too old, hybridsearch needs 0.7 or later: {upgrade}")
     return version
+
+
+def _is_old(version: str) -> bool:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_PGVECTOR
 
 
 _extensions = Table(

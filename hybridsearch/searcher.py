@@ -15,12 +15,13 @@ from sqlalchemy import ColumnElement, Select, literal, select, true, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, aliased
 
-from hybridsearch.database import explained
+from hybridsearch.database import connecting, explained
 from hybridsearch.encoders import Encoder, checked
+from hybridsearch.encoding import work_of
 from hybridsearch.fusion import rank_name
 from hybridsearch.model import SearchIndex
-from hybridsearch.query import Plan, Query, checked_limit, checked_text, ranking
-from hybridsearch.settings import Settings
+from hybridsearch.query import Plan, Query, checked_count, checked_text, ranking
+from hybridsearch.settings import Settings, from_environment
 from hybridsearch.state import check_encoder
 
 
@@ -44,7 +45,7 @@ class HybridSearch:
     def __init__(self, index: SearchIndex, *, encoder: Encoder | None = None, settings: Settings | None = None) -> None:
         self.index = index
         self.encoder = encoder or index.encoder
-        self.settings = settings or Settings()
+        self.settings = settings or from_environment()
 
     def encode(self, text: str) -> Query:
         """Check the text and encode it.
@@ -52,7 +53,8 @@ class HybridSearch:
         Raises QueryError for what cannot be searched for, EncoderError from the encoder.
         """
         text = checked_text(text, self.settings.max_query_length)
-        encoding = checked(self.encoder, self.encoder.encode_queries([text]), 1)
+        with work_of(self.encoder):
+            encoding = checked(self.encoder, self.encoder.encode_queries([text]), 1)
         return Query(text, encoding.dense[0], encoding.sparse[0] if encoding.sparse is not None else None)
 
     def select(
@@ -67,12 +69,14 @@ class HybridSearch:
     ) -> Select[Any]:
         """Return the ranking as a Select of the key columns, `score` and `rank_<leg>`, to join and filter further.
 
-        `candidates` is what each leg hands to the fusion, `where` a condition on the model that acts inside every leg.
+        `candidates`, 1 to 1,000, is what each leg hands to the fusion (at least the limit), `where` a condition on the
+        model that acts inside every leg.
         """
-        limit = checked_limit(limit)
+        limit = checked_count("limit", limit)
+        candidates = checked_count("candidates", self.settings.candidates if candidates is None else candidates)
         query = text if isinstance(text, Query) else self._query(text, legs)
         plan = Plan(
-            candidates=max(limit, candidates or self.settings.candidates),
+            candidates=max(limit, candidates),
             ef_search=self.settings.ef_search,
             rrf_k=self.settings.rrf_k,
             legs=self.index.legs if legs is None else legs,
@@ -86,13 +90,15 @@ class HybridSearch:
         query = text if isinstance(text, Query) else self._query(text, options.get("legs"))
         statement = self._documents(self.select(query, **options), query)
         with explained(self.index):
-            check_encoder(session, self.index)
+            check_encoder(session, self.index, self.encoder)
             rows = session.execute(statement).all()
         return [_hit(row) for row in rows]
 
     async def search_async(self, session: AsyncSession, text: str | Query, /, **options: Any) -> list[Hit]:
         """Do the same on an AsyncSession; the text is encoded in a thread, so the event loop goes on."""
         query = text if isinstance(text, Query) else await asyncio.to_thread(self._query, text, options.get("legs"))
+        with explained(self.index), connecting():
+            await session.connection(bind_arguments={"mapper": self.index.mapper})
         return await session.run_sync(self.search, query, **options)
 
     def _query(self, text: str, legs: Sequence[str] | None) -> Query:

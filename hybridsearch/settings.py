@@ -3,8 +3,10 @@
 Settings(candidates=200).rrf_k        # 60.0
 """
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hybridsearch.errors import ConfigurationError
 
 
 class Settings(BaseSettings):
@@ -23,3 +25,13 @@ class Settings(BaseSettings):
 
     max_query_length: int = Field(default=10_000, ge=1)
     """Characters; a longer query is refused."""
+
+
+def from_environment() -> Settings:
+    """Return the settings of the environment. Raises ConfigurationError for a value that is out of range."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "_".join(str(part) for part in wrong["loc"]).upper()
+        raise ConfigurationError(f"HYBRIDSEARCH_{name} is {wrong['input']!r}: {wrong['msg']}") from error

@@ -7,6 +7,7 @@ from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, delete,
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from hybridsearch.encoders import Encoder
 from hybridsearch.errors import EncoderMismatch
 from hybridsearch.model import SearchIndex
 from hybridsearch.schema import SCHEMA
@@ -27,20 +28,20 @@ def qualified_name(index: SearchIndex) -> str:
     return index.name if index.table.schema is None else f"{index.table.schema}.{index.name}"
 
 
-def check_encoder(session: Session, index: SearchIndex) -> None:
-    """Raise EncoderMismatch if the index was filled by another encoder than the declared one."""
+def check_encoder(session: Session, index: SearchIndex, encoder: Encoder | None = None) -> None:
+    """Raise EncoderMismatch if the index was filled by another encoder than this one (by default, the declared one)."""
+    ours = encoder or index.encoder
     found = session.execute(
         select(filled.c.encoder, filled.c.fingerprint, filled.c.dimensions).where(
             filled.c.name == qualified_name(index)
         )
     ).one_or_none()
-    if found is None or found.fingerprint == index.encoder.fingerprint:
+    if found is None or found.fingerprint == ours.fingerprint:
         return
-    ours = index.encoder
     raise EncoderMismatch(
         f'index "{index.name}" was filled by encoder "{found.encoder}" ({found.dimensions} dimensions, '
-        f'{found.fingerprint}), the declared one is "{ours.name}" ({ours.dimensions} dimensions, {ours.fingerprint}): '
-        f"index again with rebuild, or declare the former encoder"
+        f'{found.fingerprint}), this one is "{ours.name}" ({ours.dimensions} dimensions, {ours.fingerprint}): '
+        f"index again with rebuild, or go back to the former encoder"
     )
 
 

@@ -44,8 +44,10 @@ def status(session: Session, index: SearchIndex) -> Status:
         table.name: session.scalar(select(func.count()).select_from(table)) or 0
         for table in (index.chunks, index.terms)
     }
+    quoted = session.get_bind().dialect.identifier_preparer.format_table
     size = sum(
-        session.scalar(select(func.pg_total_relation_size(func.to_regclass(str(table))))) or 0 for table in index.tables
+        session.scalar(select(func.pg_total_relation_size(func.to_regclass(quoted(table))))) or 0
+        for table in index.tables
     )
     return Status(
         name=index.name,

@@ -7,6 +7,7 @@ Revises: 0001
 import pgvector.sqlalchemy
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
@@ -35,9 +36,11 @@ def upgrade() -> None:
         "product_posting",
         sa.Column("term_id", sa.Integer(), nullable=False),
         sa.Column("first", sa.Integer(), nullable=False, comment="Lowest document number of the block"),
-        sa.Column("documents", sa.ARRAY(sa.Integer()), nullable=False, comment="Document numbers, ascending"),
-        sa.Column("frequencies", sa.ARRAY(sa.REAL()), nullable=False, comment="Weighted occurrences in each document"),
-        sa.Column("lengths", sa.ARRAY(sa.REAL()), nullable=False, comment="Weighted length of each document"),
+        sa.Column("documents", postgresql.ARRAY(sa.Integer()), nullable=False, comment="Document numbers, ascending"),
+        sa.Column(
+            "frequencies", postgresql.ARRAY(sa.REAL()), nullable=False, comment="Weighted occurrences in each document"
+        ),
+        sa.Column("lengths", postgresql.ARRAY(sa.REAL()), nullable=False, comment="Weighted length of each document"),
         sa.PrimaryKeyConstraint("term_id", "first", name="product_posting_pkey"),
     )
     op.create_table(

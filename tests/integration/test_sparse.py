@@ -42,7 +42,9 @@ def test_three_legs_from_declaration_to_hits(engine: Engine, encoder: Encoder, q
         best: dict[int, float] = {}
         for chunk in session.query(shop.index.Chunk):
             stored = chunk.sparse
-            value = sum(asked.sparse.get(int(i), 0.0) * v for i, v in zip(stored.indices(), stored.values(), strict=True))
+            value = sum(
+                asked.sparse.get(int(i), 0.0) * v for i, v in zip(stored.indices(), stored.values(), strict=True)
+            )
             best[chunk.article_id] = max(value, best.get(chunk.article_id, 0.0))
         found = {row[0]: -row.distance for row in session.execute(sparse(shop.index, asked.sparse, candidates=10))}
         assert found == pytest.approx({key: value for key, value in best.items() if value > 0}, rel=1e-6)
