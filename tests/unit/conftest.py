@@ -34,3 +34,8 @@ def tiny_checkpoint() -> ModuleType:
 @pytest.fixture(scope="session")
 def tiny_m3(tiny_checkpoint, tmp_path_factory) -> Path:
     return tiny_checkpoint.embedder(tmp_path_factory.mktemp("checkpoint") / "tiny-m3")
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tiny_checkpoint, tmp_path_factory) -> Path:
+    return tiny_checkpoint.reranker(tmp_path_factory.mktemp("checkpoint") / "tiny-reranker")
