@@ -21,7 +21,7 @@ except ImportError as error:
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hybridsearch.application import choose, connect, find_indexes
+from hybridsearch.application import choose, connected, find_indexes
 from hybridsearch.backfill import backfill
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
@@ -62,8 +62,7 @@ def demo(database: Database = None) -> None:
 @app.command()
 def migrate(database: Database = None) -> None:
     """Bring the schema "hybridsearch" of a database to this version. Safe to repeat, and to run twice at once."""
-    engine = connect(database)
-    with explained(), engine.begin() as connection:
+    with connected(database) as engine, explained(), engine.begin() as connection:
         ran = apply_migrations(connection)
     console.print(f"applied {', '.join(ran)}" if ran else "nothing to do: the schema is up to date")
 
@@ -76,14 +75,15 @@ def index(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the index first.")] = False,
 ) -> None:
     """Bring indexes in line with their tables: only new and changed rows are encoded."""
-    engine = connect(database)
     indexes = find_indexes(app)
-    for chosen in [choose(indexes, index)] if index else indexes.values():
-        with explained(chosen), Session(engine) as session:
-            rows = count_rows(session, chosen)
-        with filling(console, chosen.name, rows) as advance:
-            total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
-        console.print(f"{chosen.name}: {total.read:,} rows read, {total.written:,} written, {total.removed:,} removed")
+    with connected(database) as engine:
+        for chosen in [choose(indexes, index)] if index else indexes.values():
+            with explained(chosen), Session(engine) as session:
+                rows = count_rows(session, chosen)
+            with filling(console, chosen.name, rows) as advance:
+                total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
+            done = f"{total.read:,} rows read, {total.written:,} written, {total.removed:,} removed"
+            console.print(f"{chosen.name}: {done}", markup=False)
 
 
 @app.command()
@@ -96,12 +96,11 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search an index: rank, document, score, and the rank in each leg."""
-    engine = connect(database)
     searcher = HybridSearch(choose(find_indexes(app), index))
     begun = time.perf_counter()
     encoded = searcher.encode(query)
     encoding = time.perf_counter() - begun
-    with Session(engine) as session:
+    with connected(database) as engine, Session(engine) as session:
         begun = time.perf_counter()
         hits = searcher.search(session, encoded, limit=limit)
         querying = time.perf_counter() - begun
@@ -114,11 +113,11 @@ def search(
 @app.command()
 def status(database: Database = None, app: App = None, as_json: AsJson = False) -> None:
     """Show what each index holds."""
-    engine = connect(database)
     found = []
-    for chosen in find_indexes(app).values():
-        with explained(chosen), Session(engine) as session:
-            found.append(read_status(session, chosen))
+    with connected(database) as engine:
+        for chosen in find_indexes(app).values():
+            with explained(chosen), Session(engine) as session:
+                found.append(read_status(session, chosen))
     if as_json:
         _print_json([asdict(one) for one in found])
     else:
@@ -157,7 +156,7 @@ def main() -> None:
     except HybridSearchError as error:
         _fail(str(error))
     except DBAPIError as error:
-        _fail(f"the server says: {error.orig}")
+        _fail("the server says: " + str(error.orig).partition("\n")[0])
 
 
 def _fail(message: str) -> NoReturn:
