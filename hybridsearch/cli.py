@@ -26,6 +26,7 @@ from hybridsearch.backfill import backfill
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
 from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
+from hybridsearch.encoders.onnx_export import export_onnx
 from hybridsearch.evaluation import evaluate
 from hybridsearch.indexing import count_rows
 from hybridsearch.schema import migrate as apply_migrations
@@ -38,6 +39,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+encoders = typer.Typer(help="Encoders: export a model.", no_args_is_help=True)
+app.add_typer(encoders, name="encoder")
 console = Console()
 
 Database = Annotated[
@@ -124,6 +127,19 @@ def status(database: Database = None, app: App = None, as_json: AsJson = False) 
         console.print(status_table(found))
 
 
+@encoders.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A folder with a BGE-M3 checkpoint, or its name on the hub.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write it: empty, or not there yet.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="The commit of the hub's model.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Run the layers in int8.")] = False,
+    reduce_range: Annotated[bool, typer.Option("--reduce-range", help="With --int8, for x86 without VNNI.")] = False,
+) -> None:
+    """Write BGE-M3 as ONNX, its three heads in the graph, to run without torch."""
+    written = export_onnx(model, folder, revision=revision, int8=int8, reduce_range=reduce_range)
+    console.print(f"{folder}: {written.dimensions} dimensions, {written.precision}; load_encoder(..., backend='onnx')")
+
+
 @app.command("eval")
 def evaluate_command(
     dataset: Annotated[
@@ -135,8 +151,7 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure each leg and the fusion on a judged collection, in a scratch schema that is dropped at the end."""
-    engine = connect(database)
-    with filling(Console(stderr=True), dataset.name, None) as advance:
+    with connected(database) as engine, filling(Console(stderr=True), dataset.name, None) as advance:
         found = evaluate(engine, dataset, encoder=encoder, config=config, on_page=advance)
     if as_json:
         _print_json([asdict(one) for one in found])
