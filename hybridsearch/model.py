@@ -100,7 +100,7 @@ class SearchIndex:
         model: type[Any],
         fields: Mapping[str, float] | Iterable[str],
         *,
-        encoder: str | Encoder = "minilm",
+        encoder: str | Encoder = "bge-m3",
         config: str = "english",
         title: str | None = None,
         template: str | None = None,
