@@ -60,7 +60,8 @@ def wants_half(device: str, dtype: Dtype) -> bool:
 
 def check_memory(folder: Path, available: int | None) -> None:
     """Raise EncoderError if the weights in `folder` need more than the `available` bytes (None: unknown)."""
-    needed = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
+    sizes = {kind: sum(path.stat().st_size for path in folder.glob(f"*{kind}")) for kind in (".safetensors", ".bin")}
+    needed = sizes[".safetensors"] or sizes[".bin"]  # where there are both, transformers reads the first
     if available is not None and needed > available:
         raise EncoderError(
             f"too little memory for the model in {folder}: its weights have {needed / 2**30:.1f} GiB, "

@@ -202,6 +202,18 @@ def test_a_passage_has_no_more_tokens_than_asked_for(text, max_tokens, prefix):
             assert len(tokens(p.text)) <= max_tokens
 
 
+@pytest.mark.parametrize("max_tokens", [10, 33, 64, 254])
+def test_passages_fit_the_encoder_that_they_were_cut_for(max_tokens):
+    encoder = MiniLMEncoder()
+    text = (
+        MARKDOWN * 3
+        + "向量数据库很好。全文检索也很好，真的！" * 20
+        + "Unbelievably heterogeneous Donaudampfschiff. " * 20
+    )
+    for p in split(text, encoder.token_spans, max_tokens=max_tokens, overlap=max_tokens // 5, prefix="A manual: 手册"):
+        assert len(encoder.token_spans(p.text)) <= max_tokens
+
+
 def test_a_text_is_tokenised_once():
     seen = []
     split("word. " * 500, lambda text: seen.append(text) or words(text), max_tokens=20, overlap=5)
