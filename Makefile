@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint smoke check picture clean
+.PHONY: help demo test lint smoke check picture quality clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,9 @@ check: test lint smoke ## what CI runs
 
 picture: $(VENV)/.dev ## make the README's picture of the demo anew
 	$(BIN)/python docs/picture.py
+
+quality: $(VENV)/.dev ## measure judged collections (DATA=folder of collections) and write docs/quality.md
+	$(BIN)/python benchmarks/quality.py $(DATA) $(COLLECTIONS)
 
 clean: ## remove environments, the demo's database and build results
 	rm -rf $(VENV) .venv-* .demo dist build *.egg-info

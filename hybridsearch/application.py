@@ -20,14 +20,14 @@ from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.embedded import SCHEME, start
 from hybridsearch.errors import ConfigurationError, HybridSearchError
 from hybridsearch.model import SearchIndex
+from hybridsearch.resources import EXAMPLES
 
 
 def find_indexes(app: str | None, folder: Path | None = None) -> dict[str, SearchIndex]:
     """Return the indexes of the application by name. Raises ConfigurationError where there is none."""
     folder = folder or Path.cwd()
     name, root = (app, folder) if app else _configured(folder)
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    sys.path[:] = [str(root), *(path for path in sys.path if path != str(root)), str(EXAMPLES)]
     module = _module(name)
     indexes = {value.name: value for value in vars(module).values() if isinstance(value, SearchIndex)}
     if not indexes:

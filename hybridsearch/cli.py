@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from hybridsearch.errors import HybridSearchError, MissingDependency
@@ -24,7 +25,8 @@ from hybridsearch.application import choose, connected, find_indexes
 from hybridsearch.backfill import backfill
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
-from hybridsearch.display import filling, hits_as_json, hits_table, status_table
+from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
+from hybridsearch.evaluation import evaluate
 from hybridsearch.indexing import count_rows
 from hybridsearch.schema import migrate as apply_migrations
 from hybridsearch.searcher import HybridSearch
@@ -120,6 +122,25 @@ def status(database: Database = None, app: App = None, as_json: AsJson = False) 
         _print_json([asdict(one) for one in found])
     else:
         console.print(status_table(found))
+
+
+@app.command("eval")
+def evaluate_command(
+    dataset: Annotated[
+        Path, typer.Option("--dataset", help="A folder with corpus.jsonl.gz, queries.jsonl, qrels.tsv.")
+    ],
+    database: Database = None,
+    encoder: Annotated[str, typer.Option("--encoder", help="The encoder, by name.")] = "minilm",
+    config: Annotated[str, typer.Option("--config", help="The text search configuration.")] = "english",
+    as_json: AsJson = False,
+) -> None:
+    """Measure each leg and the fusion on a judged collection, in a scratch schema that is dropped at the end."""
+    with connected(database) as engine, filling(Console(stderr=True), dataset.name, None) as advance:
+        found = evaluate(engine, dataset, encoder=encoder, config=config, on_page=advance)
+    if as_json:
+        _print_json([asdict(one) for one in found])
+    else:
+        console.print(quality_table(dataset.name, found))
 
 
 def _print_json(value: Any) -> None:

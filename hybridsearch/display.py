@@ -9,9 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from hybridsearch.evaluation import Quality
 from hybridsearch.indexing import Page
 from hybridsearch.model import SearchIndex
-from hybridsearch.query import LEGS
 from hybridsearch.searcher import Hit
 from hybridsearch.status import Status
 
@@ -22,7 +22,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def filling(console: Console, name: str, rows: int) -> Iterator[Callable[[Page], None]]:
+def filling(console: Console, name: str, rows: int | None) -> Iterator[Callable[[Page], None]]:
     """Show a progress bar (rows, rate, time left) while an index is filled; yields what to call after each page.
 
     On a terminal only: a file or a pipe gets the command's result and nothing else.
@@ -44,10 +44,10 @@ def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: fl
     table.add_column("rank", justify="right")
     table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("score", justify="right")
-    for leg in LEGS:
+    for leg in index.legs:
         table.add_column(leg, justify="right")
     for rank, hit in enumerate(hits, 1):
-        ranks = [str(hit.ranks.get(leg, "–")) for leg in LEGS]
+        ranks = [str(hit.ranks.get(leg, "–")) for leg in index.legs]
         table.add_row(str(rank), Text(label(hit, index)), f"{hit.score:.4f}", *ranks)
     return table
 
@@ -79,19 +79,35 @@ def hits_as_json(hits: Sequence[Hit], index: SearchIndex) -> list[dict[str, Any]
 
 
 def status_table(found: Sequence[Status]) -> Table:
-    """Return the figures of some indexes as a table."""
+    """Return the figures of some indexes as a table, an index a column."""
     table = Table()
-    for heading in ("index", "encoder"):
-        table.add_column(heading)
-    for heading in ("rows", "documents", "chunks", "terms", "blocks", "postings", "average length", "size"):
+    table.add_column("index")
+    for one in found:
+        table.add_column(one.name, justify="right")
+    for name, show in _STATUS_ROWS.items():
+        table.add_row(name, *(show(one) for one in found))
+    return table
+
+
+_STATUS_ROWS: dict[str, Callable[[Status], str]] = {
+    "encoder": lambda one: one.encoder or "not filled",
+    "rows": lambda one: f"{one.rows:,}",
+    "documents": lambda one: f"{one.documents:,}",
+    "chunks": lambda one: f"{one.chunks:,}",
+    "terms": lambda one: f"{one.terms:,}",
+    "posting blocks": lambda one: f"{one.blocks:,}",
+    "postings": lambda one: f"{one.postings:,}",
+    "average length": lambda one: f"{one.average_length:.1f} words",
+    "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
+}
+
+
+def quality_table(name: str, found: Sequence[Quality]) -> Table:
+    """Return the quality of some systems on one collection as a table."""
+    table = Table(title=f"{name}, {found[0].queries} judged queries", title_justify="left")
+    table.add_column("system")
+    for heading in ("nDCG@10", "recall@100", "MRR"):
         table.add_column(heading, justify="right")
     for one in found:
-        counts = (one.rows, one.documents, one.chunks, one.terms, one.blocks, one.postings)
-        table.add_row(
-            one.name,
-            one.encoder or "not filled",
-            *(f"{n:,}" for n in counts),
-            f"{one.average_length:.1f}",
-            f"{one.bytes / 2**20:.1f} MB",
-        )
+        table.add_row(one.system, f"{one.ndcg:.3f}", f"{one.recall:.3f}", f"{one.mrr:.3f}")
     return table

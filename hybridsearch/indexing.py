@@ -20,13 +20,14 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from hybridsearch.chunking import split
-from hybridsearch.content import to_text
 from hybridsearch.encoders import checked
 from hybridsearch.encoders.text import clean
 from hybridsearch.encoding import work_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText, add_documents, remove_documents
+from hybridsearch.sparse import sparse_vector
 from hybridsearch.state import forget_encoder, qualified_name, register_encoder
+from hybridsearch.template import as_text
 
 
 class Analyze(ExecutableDDLElement):
@@ -122,7 +123,7 @@ def _index_page(session: Session, index: SearchIndex, rows: Sequence[Row[Any]]) 
         # By place: a key column of the model may have any name, `hash` and `number` too.
         *values, indexed, number = row[width:]
         content = {
-            name: clean(to_text(value)) for name, value in zip(index.fields, values, strict=True) if value is not None
+            name: clean(as_text(value)) for name, value in zip(index.fields, values, strict=True) if value is not None
         }
         digest = content_hash(index, content)
         if digest != indexed:
@@ -159,6 +160,8 @@ def _encoded(index: SearchIndex, contents: Sequence[tuple[tuple[Any, ...], dict[
         encoding = checked(index.encoder, index.encoder.encode_documents([row["text"] for row in rows]), len(rows))
     for row, vector in zip(rows, encoding.dense, strict=True):
         row["dense"] = vector
+    for row, weights in zip(rows, encoding.sparse or [], strict=False):
+        row["sparse"] = sparse_vector(index, weights)
     return rows
 
 

@@ -135,6 +135,11 @@ class SearchIndex:
         return self.table.metadata
 
     @property
+    def legs(self) -> tuple[str, ...]:
+        """The legs that can be searched: sparse only where the encoder has a sparse head."""
+        return ("dense", "lexical") if self.encoder.sparse_dimensions is None else ("dense", "sparse", "lexical")
+
+    @property
     def key_names(self) -> tuple[str, ...]:
         """Names of the key columns in the companion tables, in the order of the primary key."""
         return tuple(f"{self.table.name}_{key.name}" for key in self.keys)

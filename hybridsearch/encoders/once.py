@@ -1,7 +1,9 @@
 """A value that is made at its first use, once, whatever the number of threads.
 
-model = Once(load)
-model()      # load() runs here
+    model = Once(load)
+    model()      # load() runs here
+
+(`functools.cached_property` would let two threads both load a model.)
 """
 
 import threading

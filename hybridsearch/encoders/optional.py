@@ -1,6 +1,8 @@
 """Import a package of an optional extra, or say how to install it.
 
-onnxruntime = require("onnxruntime", extra="minilm")
+    onnxruntime = require("onnxruntime", extra="minilm")
+
+For use inside functions: a module of ours that needs the package is imported without it.
 """
 
 from importlib import import_module

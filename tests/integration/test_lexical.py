@@ -58,11 +58,22 @@ ROWS = [
     {"id": 7, "title": "DV7-1211ea", "body": "part 006R90321 in C++ at 2.13GHz"},
     {"id": 8, "title": "Red chair", "body": "A red chair, made of oak. Chairs, chairs, chairs!"},
 ]
-QUERIES = ["red", "red chair", "oak oak red", "blue books on a shelf", "椅子", "006r90321", "dv7-1211ea c++", "nothing here"]
+QUERIES = [
+    "red",
+    "red chair",
+    "oak oak red",
+    "blue books on a shelf",
+    "椅子",
+    "006r90321",
+    "dv7-1211ea c++",
+    "nothing here",
+]
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("options", [{}, {"fields": {"title": 2.5, "body": 1.0}}, {"bm25": BM25(k1=0.9, b=0.4)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"fields": {"title": 2.5, "body": 1.0}}, {"bm25": BM25(k1=0.9, b=0.4)}], ids=str
+)
 def test_scores_equal_the_formula(engine: Engine, session: Session, query: str, options: dict[str, Any]) -> None:
     shop = articles(**options)
     fill(engine, shop, ROWS)
