@@ -65,7 +65,7 @@ def bge(options: argparse.Namespace) -> None:
     from hybridsearch.encoders.onnx_export import export_onnx
 
     with tempfile.TemporaryDirectory() as name:
-        checkpoint = tiny_checkpoint().embedder(Path(name) / "m3", hidden=1024, layers=options.layers)
+        checkpoint = tiny_checkpoint().embedder(Path(name) / "m3", hidden=1024, layers=options.layers, average=False)
         for precision in ("float", "int8"):
             export_onnx(str(checkpoint), Path(name) / precision, int8=precision == "int8")
         torch_way = BgeM3Encoder(str(checkpoint), device="cpu")
