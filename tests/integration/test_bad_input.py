@@ -149,8 +149,8 @@ def test_the_ends_of_the_range_work(shop: SimpleNamespace, session: Session, cou
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"legs": ["sparkle"]}, "unknown leg 'sparkle': the legs are dense, lexical"),
-        ({"legs": ["dense", "sparkle"]}, "unknown leg 'sparkle'"),
+        ({"legs": ["sparkle"]}, "has no leg 'sparkle': its legs are dense, lexical"),
+        ({"legs": ["dense", "sparkle"]}, "has no leg 'sparkle'"),
         ({"legs": []}, "no leg to fuse"),
         ({"weights": {"sparkle": 1}}, "weight for an unknown leg 'sparkle'"),
         ({"weights": {"dense": -1}}, "weight -1 of leg 'dense'"),

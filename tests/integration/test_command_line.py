@@ -23,6 +23,7 @@ from tests.support.shop import declared
 APP = ("--app", "tests.support.shop")
 COMMANDS = {
     "demo": ["--database"],
+    "eval": ["--database", "--dataset", "--encoder", "--config", "--json"],
     "migrate": ["--database"],
     "index": ["--database", "--app", "--index", "--rebuild"],
     "search": ["--database", "--app", "--index", "--limit", "--json"],
@@ -192,6 +193,11 @@ def test_an_application_that_declares_nothing(tmp_path: Path, source: str | None
 def test_a_pyproject_that_is_no_toml(tmp_path: Path, shop: URL) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.hybridsearch\n")
     assert "pyproject.toml is not valid TOML" in refusal("status", database=shop, folder=tmp_path)
+
+
+def test_a_collection_that_is_none(tmp_path: Path, shop: URL) -> None:
+    said = refusal("eval", "--dataset", str(tmp_path), database=shop)
+    assert said.endswith("is not a judged collection: it has no corpus.jsonl.gz")
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)

@@ -13,7 +13,7 @@ PROGRAM = (sys.executable, "-W", "error", "-m", "hybridsearch.cli")
 
 def environment(database: URL | str | None = None) -> dict[str, str]:
     """Return the environment of a shell with DATABASE_URL, and of no other setting of ours."""
-    ours = ("HYBRIDSEARCH_", "DATABASE_URL", "COLUMNS", "FORCE_COLOR")
+    ours = ("HYBRIDSEARCH_", "DATABASE_URL", "COLUMNS", "FORCE_COLOR", "PYTHONUNBUFFERED")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     given = database.render_as_string(hide_password=False) if isinstance(database, URL) else database
     return inherited | {"PYTHONPATH": str(ROOT)} | ({} if given is None else {"DATABASE_URL": given})
