@@ -1,0 +1,53 @@
+# make demo    see hybrid search on 2,000 products (a virtual environment, an embedded PostgreSQL, no download of a model)
+# make test    run every test against a real PostgreSQL
+# make help    the rest
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint smoke check picture quality clean
+
+help: ## show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## play a shop's story: migrate, index, search (with DATABASE_URL: on that server)
+	@$(BIN)/hybridsearch demo
+
+test: $(VENV)/.dev ## run all tests (with HYBRIDSEARCH_TEST_URL: on that server)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## format, lint, types, the import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+smoke: $(VENV)/.dev ## build the wheel, try it in an empty environment
+	$(BIN)/python tests/smoke.py
+
+check: test lint smoke ## what CI runs
+
+picture: $(VENV)/.dev ## make the README's picture of the demo anew
+	$(BIN)/python docs/picture.py
+
+quality: $(VENV)/.dev ## measure judged collections (DATA=folder of collections) and write docs/quality.md
+	$(BIN)/python benchmarks/quality.py $(DATA) $(COLLECTIONS)
+
+clean: ## remove environments, the demo's database and build results
+	rm -rf $(VENV) .venv-* .demo dist build *.egg-info

@@ -1,0 +1,50 @@
+"""Hybrid search inside the PostgreSQL you already have: dense vectors and BM25, fused, in one statement.
+
+articles = SearchIndex(Article, fields={"title": 2.0, "body": 1.0}, encoder="minilm")
+hits = HybridSearch(articles).search(session, "forgot my password", limit=10)
+"""
+
+from hybridsearch.encoders import Encoder, Encoding, load_encoder
+from hybridsearch.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DeclarationError,
+    EncoderError,
+    EncoderMismatch,
+    ExtensionMissing,
+    HybridSearchError,
+    MissingDependency,
+    QueryError,
+    SchemaMissing,
+    ServerUnreachable,
+)
+from hybridsearch.fusion import rrf
+from hybridsearch.model import BM25, HNSW, SearchIndex
+from hybridsearch.searcher import Hit, HybridSearch
+from hybridsearch.settings import Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BM25",
+    "HNSW",
+    "ConfigurationError",
+    "DatabaseError",
+    "DeclarationError",
+    "Encoder",
+    "EncoderError",
+    "EncoderMismatch",
+    "Encoding",
+    "ExtensionMissing",
+    "Hit",
+    "HybridSearch",
+    "HybridSearchError",
+    "MissingDependency",
+    "QueryError",
+    "SchemaMissing",
+    "SearchIndex",
+    "ServerUnreachable",
+    "Settings",
+    "load_encoder",
+    "rrf",
+]

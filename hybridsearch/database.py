@@ -1,0 +1,88 @@
+"""What the server says when it cannot serve us, as errors of this library.
+
+    with explained(index):
+        session.execute(...)
+
+An error that is not about us passes unchanged: it is the caller's own.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from hybridsearch.errors import DatabaseError, EncoderMismatch, ExtensionMissing, SchemaMissing, ServerUnreachable
+from hybridsearch.model import SearchIndex
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+MISSING = {"42P01", "42883", "3F000", "42703"}  # table, function, schema, column
+UNDEFINED_OBJECT = "42704"
+WRONG_DIMENSIONS = "22000"
+NOT_ALLOWED = "42501"
+DISK_FULL = "53100"
+UNREACHABLE = {"08", "28"}  # connection, authorization
+NOT_SERVING = {"57P01", "57P02", "57P03", "3D000"}  # shutting down, crashed, starting, no such database
+VECTOR_OBJECTS = ("vector", "halfvec", "sparsevec", "halfvec_cosine_ops")
+
+
+@contextmanager
+def explained(index: SearchIndex | None = None) -> Iterator[None]:
+    """Turn the server's errors that are about us into errors that say what to do; let the others pass."""
+    try:
+        yield
+    except DBAPIError as error:
+        ours = _ours(error, index)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Turn what a driver raises while it connects into ServerUnreachable.
+
+    asyncpg raises its own there, and OSError; SQLAlchemy lets both through.
+    """
+    try:
+        yield
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        raise _unreachable(_said(error)) from error
+
+
+def _said(error: BaseException | None) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _unreachable(said: str) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"the PostgreSQL server cannot be reached: {said}. Check DATABASE_URL, and that the server runs"
+    )
+
+
+def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
+    said, code = _said(error.orig), getattr(error.orig, "sqlstate", None) or ""
+    # psycopg gives no code for what happens before there is a connection, nor does SQLAlchemy a statement.
+    no_connection = not code and (error.statement is None or isinstance(error, OperationalError))
+    if no_connection or code[:2] in UNREACHABLE or code in NOT_SERVING:
+        return _unreachable(said)
+    if code == UNDEFINED_OBJECT and any(f'"{name}"' in said for name in VECTOR_OBJECTS):
+        return ExtensionMissing(f"this database has no pgvector 0.7 or later ({said}): run `hybridsearch migrate`")
+    if code in MISSING and "hybridsearch" in said:
+        return SchemaMissing(f"the schema of hybridsearch is missing or old ({said}): run `hybridsearch migrate`")
+    if code in MISSING and index is not None and any(table.name in said for table in (index.table, *index.tables)):
+        return SchemaMissing(
+            f'the tables of index "{index.name}" are missing or old ({said}): run your own migration, '
+            f"`alembic upgrade head`"
+        )
+    if code == WRONG_DIMENSIONS and index is not None and "dimensions" in said:
+        return EncoderMismatch(
+            f'index "{index.name}": the column and encoder "{index.encoder.name}" ({index.encoder.dimensions} '
+            f"dimensions) differ ({said}): migrate the column and reindex, or choose another encoder"
+        )
+    if code == NOT_ALLOWED:
+        return DatabaseError(f"the role may not do this ({said}): grant it, or connect as a role that may")
+    if code == DISK_FULL:
+        return DatabaseError(f"the server's disk is full ({said}): nothing of this transaction was written")
+    return None

@@ -1,0 +1,113 @@
+"""Tables and bars for the terminal, and the JSON forms of the same."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from hybridsearch.evaluation import Quality
+from hybridsearch.indexing import Page
+from hybridsearch.model import SearchIndex
+from hybridsearch.searcher import Hit
+from hybridsearch.status import Status
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or task.finished_speed or 0:,.0f} rows/s", style="progress.data.speed")
+
+
+@contextmanager
+def filling(console: Console, name: str, rows: int | None) -> Iterator[Callable[[Page], None]]:
+    """Show a progress bar (rows, rate, time left) while an index is filled; yields what to call after each page.
+
+    On a terminal only: a file or a pipe gets the command's result and nothing else.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"indexing {name}", total=rows)
+        yield lambda page: progress.advance(task, page.read)
+
+
+def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: float, querying: float) -> Table:
+    """Return hits as a table; `encoding` and `querying` in seconds."""
+    table = Table(
+        title=Text(repr(query)),  # a str would be read as markup
+        caption=f"encoding {encoding * 1000:.1f} ms, SQL {querying * 1000:.1f} ms",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("rank", justify="right")
+    table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("score", justify="right")
+    for leg in index.legs:
+        table.add_column(leg, justify="right")
+    for rank, hit in enumerate(hits, 1):
+        ranks = [str(hit.ranks.get(leg, "–")) for leg in index.legs]
+        table.add_row(str(rank), Text(label(hit, index)), f"{hit.score:.4f}", *ranks)
+    return table
+
+
+def label(hit: Hit, index: SearchIndex) -> str:
+    """Return one line that names a document: its title, or its first field."""
+    shown = str(getattr(hit.document, index.title or next(iter(index.fields))) or "")
+    return " ".join(shown.split()) or str(key_of(hit, index))
+
+
+def key_of(hit: Hit, index: SearchIndex) -> dict[str, Any]:
+    """Return the primary key of a hit's document, by column."""
+    return {key.name: getattr(hit.document, index.mapper.get_property_by_column(key).key) for key in index.keys}
+
+
+def hits_as_json(hits: Sequence[Hit], index: SearchIndex) -> list[dict[str, Any]]:
+    """Return hits as plain values."""
+    return [
+        {
+            "rank": rank,
+            "key": key_of(hit, index),
+            "score": hit.score,
+            "ranks": dict(hit.ranks),
+            "fields": {name: getattr(hit.document, name) for name in index.fields},
+            "chunk": hit.chunk.text if hit.chunk is not None else None,
+        }
+        for rank, hit in enumerate(hits, 1)
+    ]
+
+
+def status_table(found: Sequence[Status]) -> Table:
+    """Return the figures of some indexes as a table, an index a column."""
+    table = Table()
+    table.add_column("index")
+    for one in found:
+        table.add_column(one.name, justify="right")
+    for name, show in _STATUS_ROWS.items():
+        table.add_row(name, *(show(one) for one in found))
+    return table
+
+
+_STATUS_ROWS: dict[str, Callable[[Status], str]] = {
+    "encoder": lambda one: one.encoder or "not filled",
+    "rows": lambda one: f"{one.rows:,}",
+    "documents": lambda one: f"{one.documents:,}",
+    "chunks": lambda one: f"{one.chunks:,}",
+    "terms": lambda one: f"{one.terms:,}",
+    "posting blocks": lambda one: f"{one.blocks:,}",
+    "postings": lambda one: f"{one.postings:,}",
+    "average length": lambda one: f"{one.average_length:.1f} words",
+    "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
+}
+
+
+def quality_table(name: str, found: Sequence[Quality]) -> Table:
+    """Return the quality of some systems on one collection as a table."""
+    table = Table(title=f"{name}, {found[0].queries} judged queries", title_justify="left")
+    table.add_column("system")
+    for heading in ("nDCG@10", "recall@100", "MRR"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        table.add_row(one.system, f"{one.ndcg:.3f}", f"{one.recall:.3f}", f"{one.mrr:.3f}")
+    return table

@@ -1,0 +1,119 @@
+-- Text analysis: one function, hybridsearch.terms, for documents and queries, so that Python, triggers and psql see the
+-- same terms. It is made of three: words (a text search configuration), bigrams (scripts without spaces), codes (part
+-- numbers and names that a parser of prose takes apart).
+
+-- Runs of a script that is written without spaces, as overlapping bigrams; a run of one character is a term by itself.
+-- Thai, Lao, Burmese, Khmer, Chinese, Japanese, Korean.
+create or replace function hybridsearch.bigrams(content text)
+returns setof text
+language sql immutable strict parallel safe rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when length(run.match[1]) = 1 then run.match[1] else substr(run.match[1], place, 2) end
+    from regexp_matches(
+             content,
+             '([\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+)',
+             'g') as run(match),
+         generate_series(1, greatest(length(run.match[1]) - 1, 1)) as place
+$$;
+comment on function hybridsearch.bigrams(text) is
+    'Overlapping character bigrams of the runs written without spaces (Chinese, Japanese, Korean, Thai and kin)';
+
+-- The words of a text under a text search configuration, with how often each occurs.
+-- A tsvector keeps at most 255 positions of a lexeme, none beyond 16,383, and must stay below 1 MB. A text that could
+-- meet one of the three is cut at white space into pieces that cannot, and the counts are added up.
+create or replace function hybridsearch.words(config regconfig, content text)
+returns table (term text, frequency integer)
+language plpgsql immutable strict parallel safe rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    vector tsvector;
+    whole boolean := length(content) <= 30000;
+begin
+    if whole then
+        vector := to_tsvector(config, content);
+        if length(content) > 510 then
+            whole := not exists (select from unnest(vector) as word where cardinality(word.positions) >= 255);
+        end if;
+    end if;
+    if whole then
+        return query
+            select word.lexeme, cardinality(word.positions)
+            from unnest(vector) as word;
+    else
+        return query
+            select word.lexeme, sum(cardinality(word.positions))::integer
+            from regexp_matches(content, '.{1,250}(?=\s|$)|\S{1,250}', 'g') as piece(match),
+                 unnest(to_tsvector(config, piece.match[1])) as word
+            group by word.lexeme;
+    end if;
+end
+$$;
+comment on function hybridsearch.words(regconfig, text) is
+    'Lexemes of a text under a text search configuration, each with its exact number of occurrences';
+
+-- Part numbers, model names and measures, whole and in parts: DV7-1211ea gives dv7-1211ea, dv7, 1211ea, dv, 1211, ea;
+-- C++ gives c++; 2.13GHz gives 2.13ghz, 2.13, ghz. What a configuration makes of them is added by hybridsearch.words.
+create or replace function hybridsearch.codes(content text)
+returns setof text
+language sql immutable strict parallel safe rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+    with code as (
+        select lower(run.match[1]) as whole
+        from regexp_matches(content, '([[:alnum:]]+(?:[-._/][[:alnum:]]+)*(?:\+\+?|#)?)', 'g') as run(match)
+        where run.match[1] ~ '[[:digit:]].*[[:alpha:]]|[[:alpha:]].*[[:digit:]]|[+#]$'
+    )
+    select whole from code
+    union all
+    select part.match[1]
+    from code, regexp_matches(whole, '([[:alnum:]]+)', 'g') as part(match)
+    where part.match[1] <> whole
+    union all
+    select piece.match[1]
+    from code, regexp_matches(whole, '([[:alpha:]]{2,}|[[:digit:]]+(?:\.[[:digit:]]+)?)', 'g') as piece(match)
+    where length(piece.match[1]) > 1
+      and not piece.match[1] = any (string_to_array(translate(whole, '-_/', '...'), '.'))
+$$;
+comment on function hybridsearch.codes(text) is
+    'Part numbers, model names and measures in a text, lower-cased, whole and in parts';
+
+-- The terms of a text and how often each occurs: what is indexed, and what is searched for.
+-- config may be null for "no configuration known": the words are then taken as they are ("simple").
+create or replace function hybridsearch.terms(config regconfig, content text)
+returns table (term text, frequency integer)
+language plpgsql immutable parallel safe rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    unspaced boolean := content ~ '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]';
+    coded boolean := content ~ '[[:digit:]+#]';
+begin
+    config := coalesce(config, 'pg_catalog.simple'::regconfig);
+    if not unspaced and not coded then
+        return query select word.term, word.frequency from hybridsearch.words(config, content) as word;
+        return;
+    end if;
+    return query
+        with word as materialized (
+            select found.term, found.frequency
+            from hybridsearch.words(
+                     config,
+                     case when unspaced
+                          then regexp_replace(content, '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+', ' ', 'g')
+                          else content
+                     end) as found
+        )
+        select word.term, word.frequency from word
+        union all
+        select pair, count(*)::integer from hybridsearch.bigrams(content) as pair where unspaced group by pair
+        union all
+        select code, count(*)::integer
+        from hybridsearch.codes(content) as code
+        where coded and not exists (select from word where word.term = code)
+        group by code;
+end
+$$;
+comment on function hybridsearch.terms(regconfig, text) is
+    'The terms of a text, each with its number of occurrences: what the lexical index holds and is asked for';

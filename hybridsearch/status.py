@@ -1,0 +1,63 @@
+"""What an index holds, in figures.
+
+status(session, articles).documents
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Float, cast, func, select
+from sqlalchemy.orm import Session
+
+from hybridsearch.indexing import count_rows
+from hybridsearch.model import SearchIndex
+from hybridsearch.state import filled, qualified_name
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes."""
+
+    name: str
+    encoder: str | None
+    rows: int
+    documents: int
+    chunks: int
+    terms: int
+    blocks: int
+    postings: int
+    average_length: float
+    bytes: int
+
+
+def status(session: Session, index: SearchIndex) -> Status:
+    """Count what the index holds. Reads the companion tables whole: for people and monitors, not for every request."""
+    postings = index.postings
+    blocks, entries = session.execute(
+        select(func.count(), func.coalesce(func.sum(func.cardinality(postings.c.documents)), 0)).select_from(postings)
+    ).one()
+    documents, average = session.execute(
+        select(func.count(), func.coalesce(func.avg(cast(index.documents.c.length, Float(53))), 0.0)).select_from(
+            index.documents
+        )
+    ).one()
+    count = {
+        table.name: session.scalar(select(func.count()).select_from(table)) or 0
+        for table in (index.chunks, index.terms)
+    }
+    quoted = session.get_bind().dialect.identifier_preparer.format_table
+    size = sum(
+        session.scalar(select(func.pg_total_relation_size(func.to_regclass(quoted(table))))) or 0
+        for table in index.tables
+    )
+    return Status(
+        name=index.name,
+        encoder=session.scalar(select(filled.c.fingerprint).where(filled.c.name == qualified_name(index))),
+        rows=count_rows(session, index),
+        documents=documents,
+        chunks=count[index.chunks.name],
+        terms=count[index.terms.name],
+        blocks=blocks,
+        postings=int(entries),
+        average_length=float(average),
+        bytes=int(size),
+    )
