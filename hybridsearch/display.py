@@ -95,8 +95,10 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "documents": lambda one: f"{one.documents:,}",
     "chunks": lambda one: f"{one.chunks:,}",
     "terms": lambda one: f"{one.terms:,}",
-    "posting blocks": lambda one: f"{one.blocks:,}",
+    "posting rows": lambda one: f"{one.blocks:,}",
     "postings": lambda one: f"{one.postings:,}",
+    "dead postings": lambda one: f"{one.dead:.1%}",
+    "pending documents": lambda one: f"{one.pending:,}",
     "average length": lambda one: f"{one.average_length:.1f} words",
     "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
 }

@@ -4,7 +4,8 @@
         session.commit()
 
 Rows are read by key, so memory holds one page. A row whose content hash has not changed costs one comparison. A page is
-written whole or not at all: document numbers, postings, chunks and vectors in the caller's transaction.
+written whole or not at all: document numbers, postings, chunks and vectors in the caller's transaction. So is each step
+that merges pending documents into the postings, which yields an empty page.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from hybridsearch.encoders import checked
 from hybridsearch.encoders.text import clean
 from hybridsearch.encoding import work_of
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import FieldText, add_documents, remove_documents
+from hybridsearch.postings import BATCH, FieldText, add_documents, compact, pending_count, prepare, remove_documents
 from hybridsearch.sparse import sparse_vector
 from hybridsearch.state import forget_encoder, qualified_name, register_encoder
 from hybridsearch.template import as_text, render
@@ -44,6 +45,7 @@ def _compile_analyze(element: Analyze, compiler: DDLCompiler, **options: Any) ->
 
 PAGE = 256
 CHUNK_OVERLAP = 32  # tokens
+MAX_PENDING = 500  # documents that may stay unmerged after a run: each costs a query some microseconds
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,28 @@ def index_rows(session: Session, index: SearchIndex, *, page_size: int = PAGE) -
     The caller commits, after each page (then a stopped run goes on where it was) or at the end. Raises EncoderMismatch
     if the index was filled by another encoder; EncoderError from the encoder, with nothing of that page written.
     """
+    prepare(session, index)
     after: tuple[Any, ...] | None = None
+    written = 0
     while rows := _locked_page(session, index, after, page_size):
         after = tuple(rows[-1][: len(index.keys)])
-        yield _index_page(session, index, rows)
+        page = _index_page(session, index, rows)
+        yield page
+        written += page.written
+        if written >= BATCH:
+            written = 0
+            yield from _compacted(session, index)
     removed = _orphans(session, index)
     remove_documents(session, index, removed)
     yield Page(removed=len(removed))
+    if pending_count(session, index) > MAX_PENDING:
+        yield from _compacted(session, index)
+
+
+def _compacted(session: Session, index: SearchIndex) -> Iterator[Page]:
+    """Merge what is pending, a step at a time; yield after each."""
+    while compact(session, index):
+        yield Page()
 
 
 def clear(session: Session, index: SearchIndex) -> None:
@@ -137,6 +154,7 @@ def _index_page(session: Session, index: SearchIndex, rows: Sequence[Row[Any]]) 
         add_documents(
             session,
             index,
+            numbers,
             [
                 FieldText(number, index.fields[name], text)
                 for number, (_, content, _) in zip(numbers, changed, strict=True)
@@ -194,7 +212,8 @@ def _insert_documents(
 ) -> list[int]:
     """Number the documents; return the numbers in their order."""
     rows = [
-        {**dict(zip(index.key_names, key, strict=True)), "hash": digest, "length": 0.0} for key, digest in documents
+        {**dict(zip(index.key_names, key, strict=True)), "hash": digest, "length": 0.0, "terms": []}
+        for key, digest in documents
     ]
     statement = insert(index.documents).returning(index.documents.c.id, sort_by_parameter_order=True)
     return list(session.scalars(statement, rows))

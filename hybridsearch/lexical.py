@@ -1,33 +1,40 @@
-"""The lexical leg: exact BM25 over the posting blocks, in SQL.
+"""The lexical leg: exact BM25, the best documents without scoring all of them, by SQL functions of our own.
 
     lexical(index, "red chair", candidates=100)     # Select(article_id, distance)
 
-Every posting of the query's terms is scored. N, n and the average length are those of the statement's own snapshot.
+N, n and the average length are those of the statement's own snapshot. docs/sparse-engine.md says how it works.
 """
 
 from typing import Any
 
 from sqlalchemy import (
-    REAL,
     ColumnElement,
     Float,
-    FromClause,
     Integer,
     Select,
     String,
+    Table,
     Text,
     cast,
     column,
     func,
     literal,
+    null,
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import REGCONFIG
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY, REGCLASS, REGCONFIG
 
 from hybridsearch.model import SearchIndex
 
 DOUBLE = Float(53)
+_preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
+
+
+def relation(table: Table) -> ColumnElement[Any]:
+    """Return a table as an argument of a function that takes a regclass."""
+    return cast(literal(_preparer.format_table(table), String), REGCLASS)
 
 
 def terms_of(config: ColumnElement[Any], text: ColumnElement[str]) -> Any:
@@ -42,77 +49,66 @@ def configuration(index: SearchIndex) -> ColumnElement[Any]:
     return cast(literal(index.config, String), REGCONFIG)
 
 
-def entries_of(blocks: FromClause) -> Any:
-    """Return the entries of posting blocks as a FROM element with `document`, `frequency` and `length`."""
-    return (
-        func.unnest(blocks.c.documents, blocks.c.frequencies, blocks.c.lengths)
-        .table_valued(column("document", Integer), column("frequency", REAL), column("length", REAL), name="entry")
-        .render_derived()
-    )
-
-
 def lexical(index: SearchIndex, text: str, *, candidates: int, where: ColumnElement[bool] | None = None) -> Select[Any]:
     """Return the best `candidates` documents by BM25: their keys and `distance`, the negated score, nearest first.
 
-    Ties are broken by key. A term that occurs twice in the query counts twice. Only documents of which `where`, a
-    condition on the model, holds are candidates; the statistics stay those of the whole index.
+    Equal scores are ordered by key; which of them are the last candidates, by their age in the index. A term that
+    occurs twice in the query counts twice. Only documents of which `where`, a condition on the model, holds are
+    candidates; the statistics stay those of the whole index.
     """
-    scored = _scores(index, text)
     documents = index.documents
     keys = index.key_columns(documents)
-    distance = (-scored.c.score).label("distance")
-    leg = (
+    best = _best(index, text, candidates, where)
+    distance = (-best.c.score).label("distance")
+    return (
         select(*keys, distance)
-        .join_from(scored, documents, documents.c.id == scored.c.document)
-        # The row must still be there: deletion is seen at once, the postings follow with the next indexing.
-        .join(index.table, index.same_row(documents))
+        .join_from(best, documents, documents.c.id == best.c.document)
+        .order_by(distance, *keys)
+        .limit(candidates)
     )
-    if where is not None:
-        leg = leg.where(where)
-    return leg.order_by(distance, *keys).limit(candidates)
 
 
-def _scores(index: SearchIndex, text: str) -> Any:
-    """(document, score) for every document that has a term of the query."""
-    documents, postings, terms = index.documents, index.postings, index.terms
+def _best(index: SearchIndex, text: str, candidates: int, where: ColumnElement[bool] | None) -> Any:
+    """(document, score) of the best documents, as a subquery."""
+    terms = index.terms
     query = terms_of(configuration(index), literal(text, Text))
-    wanted = (
-        select(terms.c.id, query.c.frequency)
+    # A term may come twice, from two of the analysers.
+    term = (
+        select(terms.c.id, func.sum(query.c.frequency).label("times"))
         .join_from(query, terms, terms.c.term == query.c.term)
+        .group_by(terms.c.id)
+        .subquery("term")
+    )
+    wanted = (
+        select(func.array_agg(term.c.id).label("ids"), func.array_agg(cast(term.c.times, Integer)).label("times"))
         .cte("wanted")
         .prefix_with("materialized")
     )
-    statistics = (
-        select(
-            func.count().label("documents"), func.avg(cast(documents.c.length, DOUBLE), type_=DOUBLE).label("average")
+    best = (
+        func.hybridsearch.best(
+            *(relation(table) for table in (index.postings, index.pending, index.statistics, index.documents)),
+            relation(index.table),
+            _names([key.name for key in index.keys]),
+            _names(index.key_names),
+            wanted.c.ids,
+            wanted.c.times,
+            cast(candidates, Integer),
+            cast(index.bm25.k1, DOUBLE),
+            cast(index.bm25.b, DOUBLE),
+            cast(null(), ARRAY(Integer)) if where is None else _allowed(index, where),
         )
-        .select_from(documents)
-        .cte("statistics")
-        .prefix_with("materialized")
+        .table_valued(column("document", Integer), column("score", DOUBLE), name="best")
+        .lateral()
     )
-    found = (
-        select(wanted.c.id, func.sum(func.cardinality(postings.c.documents)).label("found"))
-        .join_from(wanted, postings, postings.c.term_id == wanted.c.id)
-        .group_by(wanted.c.id)
-        .subquery("found")
-    )
-    n = cast(found.c.found, DOUBLE)
-    idf = func.ln(1 + (statistics.c.documents - n + 0.5) / (n + 0.5))
-    weights = (
-        select(wanted.c.id, (wanted.c.frequency * idf).label("weight"), statistics.c.average)
-        .join_from(wanted, found, found.c.id == wanted.c.id)
-        .join(statistics, true())
-        .cte("weight")
-        .prefix_with("materialized")
-    )
-    posting = entries_of(postings)
-    k1, b = index.bm25.k1, index.bm25.b
-    frequency, length = cast(posting.c.frequency, DOUBLE), cast(posting.c.length, DOUBLE)
-    saturated = frequency * (k1 + 1) / (frequency + k1 * (1 - b + b * length / weights.c.average))
-    return (
-        select(posting.c.document, func.sum(weights.c.weight * saturated).label("score"))
-        .join_from(weights, postings, postings.c.term_id == weights.c.id)
-        .join(posting, true())
-        .group_by(posting.c.document)
-        .subquery("scored")
-    )
+    return select(best.c.document, best.c.score).join_from(wanted, best, true()).subquery("scored")
+
+
+def _allowed(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[Any]:
+    """The numbers of the documents of which a condition on the model holds."""
+    documents = index.documents
+    numbers = func.coalesce(func.array_agg(documents.c.id), cast([], ARRAY(Integer)))
+    return select(numbers).join_from(documents, index.table, index.same_row(documents)).where(where).scalar_subquery()
+
+
+def _names(names: Any) -> ColumnElement[Any]:
+    return cast(literal(list(names), ARRAY(Text)), ARRAY(Text))

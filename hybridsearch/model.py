@@ -5,10 +5,14 @@
 
 Nothing is written to the model's table. The companions stand beside it, in its schema:
 
-    <name>_document    one row a document: its number in the postings, a hash of its content, its length in words
+    <name>_document    one row a document: its number in the postings, a hash of its content, its length, its terms
     <name>_chunk       pieces of documents, each with its vectors, under an HNSW index
     <name>_term        the dictionary of the lexical index
-    <name>_posting     the lexical index: blocks of postings
+    <name>_posting     the lexical index: rows of postings
+    <name>_pending     documents, and removals of documents, that are not yet merged into the postings
+    <name>_statistics  one row: number and length of the merged documents
+
+docs/sparse-engine.md has the format of the last three.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,6 +22,7 @@ from typing import Any
 
 from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy import (
+    DOUBLE_PRECISION,
     REAL,
     BigInteger,
     Column,
@@ -30,6 +35,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -46,6 +52,7 @@ from hybridsearch.storage import Kind, Storage
 from hybridsearch.template import render
 
 MAX_IDENTIFIER = 63  # bytes
+RANGE = 16_000  # documents: the most dimensions of a vector
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
 
 
@@ -133,6 +140,8 @@ class SearchIndex:
         self.chunks = self._chunks()
         self.terms = self._terms()
         self.postings = self._postings()
+        self.pending = self._pending()
+        self.statistics = self._statistics()
 
     @property
     def metadata(self) -> MetaData:
@@ -160,7 +169,7 @@ class SearchIndex:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The companion tables."""
-        return (self.documents, self.chunks, self.terms, self.postings)
+        return (self.documents, self.chunks, self.terms, self.postings, self.pending, self.statistics)
 
     @cached_property
     def Chunk(self) -> type[Any]:  # noqa: N802 - a class
@@ -205,6 +214,7 @@ class SearchIndex:
             *self._new_keys(),
             Column("hash", LargeBinary, nullable=False, comment="Of its fields and of how they are indexed"),
             Column("length", REAL, nullable=False, comment="Weighted number of words"),
+            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, which a removal needs, ascending"),
             PrimaryKeyConstraint("id", name=f"{self.name}_document_pkey"),
             UniqueConstraint(*self.key_names, name=f"{self.name}_document_key"),
         )
@@ -254,11 +264,47 @@ class SearchIndex:
         return self._companion(
             "posting",
             Column("term_id", Integer, nullable=False),
-            Column("first", Integer, nullable=False, comment="Lowest document number of the block"),
-            Column("documents", ARRAY(Integer), nullable=False, comment="Document numbers, ascending"),
-            Column("frequencies", ARRAY(REAL), nullable=False, comment="Weighted occurrences in each document"),
-            Column("lengths", ARRAY(REAL), nullable=False, comment="Weighted length of each document"),
-            PrimaryKeyConstraint("term_id", "first", name=f"{self.name}_posting_pkey"),
+            Column(
+                "place", Integer, nullable=False, comment="A range (from 0), a span (-1 - span), or removals (lowest)"
+            ),
+            Column("documents", Integer, nullable=False, comment="How many postings; below 0 for removals"),
+            Column("idf", REAL, comment="Range: what its weights were multiplied by"),
+            Column("codes", ARRAY(Integer), comment="Span: document and rounded weight in one number, ascending"),
+            Column("frequencies", ARRAY(REAL), comment="Span: weighted occurrences, where the code does not give them"),
+            Column("weights", SPARSEVEC(RANGE), comment="Range: the weight of each document"),
+            PrimaryKeyConstraint("term_id", "place", name=f"{self.name}_posting_pkey"),
+        )
+
+    def _pending(self) -> Table:
+        return self._companion(
+            "pending",
+            Column("document", Integer, nullable=False),
+            Column(
+                "sign", SmallInteger, nullable=False, comment="1 for a new document, -1 for the removal of a merged one"
+            ),
+            Column("length", REAL, nullable=False, comment="Weighted number of words"),
+            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, ascending"),
+            Column(
+                "frequencies", ARRAY(REAL), nullable=False, comment="Weighted occurrences of each; none for a removal"
+            ),
+            PrimaryKeyConstraint("document", "sign", name=f"{self.name}_pending_pkey"),
+        )
+
+    def _statistics(self) -> Table:
+        return self._companion(
+            "statistics",
+            Column("id", SmallInteger, autoincrement=False, nullable=False, comment="Always 1: there is one row"),
+            Column("documents", BigInteger, nullable=False, comment="How many are merged"),
+            Column("length", DOUBLE_PRECISION, nullable=False, comment="Of the merged documents together"),
+            Column(
+                "average",
+                DOUBLE_PRECISION,
+                nullable=False,
+                comment="The average length that the weights were made with",
+            ),
+            Column("k1", DOUBLE_PRECISION, nullable=False, comment="The k1 that the weights were made with"),
+            Column("b", DOUBLE_PRECISION, nullable=False, comment="The b that the weights were made with"),
+            PrimaryKeyConstraint("id", name=f"{self.name}_statistics_pkey"),
         )
 
 

@@ -1,34 +1,24 @@
-"""Keep the lexical index: take documents in, take documents out. All in SQL, by the analysis that queries use too.
+"""Keep the lexical index: take documents in, take documents out, merge, clean. The work is done by SQL functions.
 
-A posting block holds one term's occurrences in a run of documents, as arrays sorted by document number. A document is
-never changed in place: a new content comes under a new number, and the old number is taken out.
+    add_documents(session, articles, [1, 2], [FieldText(1, 2.0, "Red chair"), FieldText(1, 1.0, "Made of oak.")])
+    compact(session, articles)
+
+Documents, and removals of documents, wait in `<name>_pending`, which every query reads; `compact` merges them into the
+postings. A document is never changed in place: a new content comes under a new number, and the old number is taken out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    REAL,
-    Integer,
-    Text,
-    all_,
-    any_,
-    cast,
-    column,
-    delete,
-    func,
-    literal,
-    select,
-    true,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
+from sqlalchemy import REAL, Integer, Text, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from hybridsearch.lexical import configuration, entries_of, terms_of
+from hybridsearch.lexical import DOUBLE, configuration, relation
 from hybridsearch.model import SearchIndex
+
+BATCH = 16_000  # documents that one step of compaction merges, at most
 
 
 @dataclass(frozen=True)
@@ -40,75 +30,73 @@ class FieldText:
     text: str
 
 
-def add_documents(session: Session, index: SearchIndex, texts: Sequence[FieldText]) -> None:
-    """Add documents to the posting blocks, and set their lengths. The numbers must be new to the index."""
-    if not texts:
+def prepare(session: Session, index: SearchIndex) -> None:
+    """Make the tables of the lexical index ready for documents: to be called before the first, and harmless after."""
+    tables = (index.postings, index.pending, index.statistics)
+    _call(session, "prepare", *map(relation, tables), cast(index.bm25.k1, DOUBLE), cast(index.bm25.b, DOUBLE))
+
+
+def add_documents(session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+    """Add documents, and set their lengths and terms. The numbers must be new; those without a text have length 0."""
+    given = [*texts, *(FieldText(number, 1.0, "") for number in sorted({*numbers} - {text.document for text in texts}))]
+    if not given:
         return
-    entries, terms, documents = _entries(index, texts), index.terms, index.documents
-    known = select(terms.c.id).where(terms.c.term == entries.c.term).exists()
-    # In the order of the terms, so that two writers who bring the same new words cannot deadlock.
-    new = select(entries.c.term).distinct().where(~known).order_by(entries.c.term)
-    session.execute(insert(terms).from_select(["term"], new).on_conflict_do_nothing())
-    length = select(func.sum(entries.c.frequency)).where(entries.c.document == documents.c.id).scalar_subquery()
-    numbers = sorted({text.document for text in texts})
-    session.execute(
-        update(documents).where(documents.c.id.in_(numbers)).values(length=func.coalesce(length, 0.0)),
-        execution_options={"synchronize_session": False},
+    _call(
+        session,
+        "add_documents",
+        *map(relation, (index.pending, index.documents, index.terms)),
+        configuration(index),
+        _array([text.document for text in given], Integer),
+        _array([text.weight for text in given], REAL),
+        _array([text.text for text in given], Text),
     )
-    blocks = (
-        select(terms.c.id, *_block(entries.c.document, entries.c.frequency, documents.c.length))
-        .join_from(entries, terms, terms.c.term == entries.c.term)
-        .join(documents, documents.c.id == entries.c.document)
-        .group_by(terms.c.id)
-    )
-    session.execute(insert(index.postings).from_select(_COLUMNS, blocks))
 
 
 def remove_documents(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-    """Take documents out of the posting blocks, and out of the numbering. Reads every block to find them."""
-    if not numbers:
+    """Take documents out of the index, and out of the numbering."""
+    if numbers:
+        tables = (index.pending, index.documents)
+        _call(session, "remove_documents", *map(relation, tables), _array(numbers, Integer))
+
+
+def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> int:
+    """Merge at most so many pending documents and removals into the postings; return how many there were.
+
+    The caller commits, and calls again until it is 0. One at a time merges, under an advisory lock; readers go on, and
+    so do writers, but for the removal of a document that is just being merged, which waits for it.
+    """
+    tables = (index.postings, index.pending, index.statistics, index.documents)
+    return int(_call(session, "compact", *map(relation, tables), cast(documents, Integer)))
+
+
+def clean(session: Session, index: SearchIndex) -> Iterator[int]:
+    """Drop the postings of removed documents, a range of 16,000 numbers at a time; yield how many went in each step.
+
+    The caller commits after each step.
+    """
+    last = session.scalar(select(func.max(index.postings.c.place)))
+    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
+    if last is None:
         return
-    dead = cast(literal(list(numbers), ARRAY(Integer)), ARRAY(Integer))
-    postings = index.postings
-    removed = delete(postings).where(postings.c.documents.overlap(dead)).returning(postings).cte("removed")
-    entry = entries_of(removed)
-    kept = (
-        select(removed.c.term_id, *_block(entry.c.document, entry.c.frequency, entry.c.length))
-        .join_from(removed, entry, true())
-        .where(entry.c.document != all_(dead))
-        .group_by(removed.c.term_id, removed.c.first)
-    )
-    session.execute(insert(postings).from_select(_COLUMNS, kept))
-    session.execute(delete(index.documents).where(index.documents.c.id == any_(dead)))
+    tables = (relation(index.postings), relation(index.documents))
+    # The lists, which belong to no range, go with steps of their own (there is no range -1).
+    for lowest in range(1, terms + 1, LISTS):
+        yield int(_call(session, "clean", *tables, -1, lowest, lowest + LISTS - 1))
+    for number in range(max(last, -1) + 1):
+        yield int(_call(session, "clean", *tables, number, 0, -1))
 
 
-_COLUMNS = ["term_id", "first", "documents", "frequencies", "lengths"]
+LISTS = 100_000  # terms whose lists one step cleans
 
 
-def _block(document: Any, frequency: Any, length: Any) -> list[Any]:
-    """The columns of a block, from rows of one term."""
-    return [
-        func.min(document).label("first"),
-        *(func.array_agg(aggregate_order_by(value, document)) for value in (document, frequency, length)),
-    ]
+def pending_count(session: Session, index: SearchIndex) -> int:
+    """Return how many documents and removals wait to be merged."""
+    return session.scalar(select(func.count()).select_from(index.pending)) or 0
 
 
-def _entries(index: SearchIndex, texts: Sequence[FieldText]) -> CTE:
-    """(document, term, frequency): the terms of each document, fields weighed and added up."""
-    given = (
-        func.unnest(
-            cast(literal([text.document for text in texts], ARRAY(Integer)), ARRAY(Integer)),
-            cast(literal([text.weight for text in texts], ARRAY(REAL)), ARRAY(REAL)),
-            cast(literal([text.text for text in texts], ARRAY(Text)), ARRAY(Text)),
-        )
-        .table_valued(column("document", Integer), column("weight", REAL), column("text", Text), name="given")
-        .render_derived()
-    )
-    term = terms_of(configuration(index), given.c.text)
-    return (
-        select(given.c.document, term.c.term, func.sum(given.c.weight * term.c.frequency).label("frequency"))
-        .join_from(given, term, true())
-        .group_by(given.c.document, term.c.term)
-        .cte("entry")
-        .prefix_with("materialized")
-    )
+def _array(values: Sequence[Any], type_: Any) -> Any:
+    return cast(literal(list(values), ARRAY(type_)), ARRAY(type_))
+
+
+def _call(session: Session, name: str, *arguments: Any) -> Any:
+    return session.scalar(select(getattr(func.hybridsearch, name)(*arguments)))

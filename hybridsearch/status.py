@@ -5,7 +5,7 @@ status(session, articles).documents
 
 from dataclasses import dataclass
 
-from sqlalchemy import Float, cast, func, select
+from sqlalchemy import Float, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from hybridsearch.indexing import count_rows
@@ -15,7 +15,11 @@ from hybridsearch.state import filled, qualified_name
 
 @dataclass(frozen=True)
 class Status:
-    """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes."""
+    """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes.
+
+    `blocks` are the rows of the postings; `pending` documents and removals wait to be merged into them; `dead` is the
+    share of the postings that belongs to removed documents.
+    """
 
     name: str
     encoder: str | None
@@ -25,6 +29,8 @@ class Status:
     terms: int
     blocks: int
     postings: int
+    pending: int
+    dead: float
     average_length: float
     bytes: int
 
@@ -32,8 +38,13 @@ class Status:
 def status(session: Session, index: SearchIndex) -> Status:
     """Count what the index holds. Reads the companion tables whole: for people and monitors, not for every request."""
     postings = index.postings
-    blocks, entries = session.execute(
-        select(func.count(), func.coalesce(func.sum(func.cardinality(postings.c.documents)), 0)).select_from(postings)
+    held = postings.c.documents
+    blocks, entries, dead = session.execute(
+        select(
+            func.count(),
+            func.coalesce(func.sum(case((held > 0, held))), 0),
+            func.coalesce(func.sum(case((held < 0, -held))), 0),
+        )
     ).one()
     documents, average = session.execute(
         select(func.count(), func.coalesce(func.avg(cast(index.documents.c.length, Float(53))), 0.0)).select_from(
@@ -42,7 +53,7 @@ def status(session: Session, index: SearchIndex) -> Status:
     ).one()
     count = {
         table.name: session.scalar(select(func.count()).select_from(table)) or 0
-        for table in (index.chunks, index.terms)
+        for table in (index.chunks, index.terms, index.pending)
     }
     quoted = session.get_bind().dialect.identifier_preparer.format_table
     size = sum(
@@ -58,6 +69,8 @@ def status(session: Session, index: SearchIndex) -> Status:
         terms=count[index.terms.name],
         blocks=blocks,
         postings=int(entries),
+        pending=count[index.pending.name],
+        dead=int(dead) / max(int(entries), 1),
         average_length=float(average),
         bytes=int(size),
     )

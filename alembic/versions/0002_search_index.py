@@ -29,19 +29,76 @@ def upgrade() -> None:
         sa.Column("product_id", sa.Integer(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False, comment="Of its fields and of how they are indexed"),
         sa.Column("length", sa.REAL(), nullable=False, comment="Weighted number of words"),
+        sa.Column(
+            "terms",
+            postgresql.ARRAY(sa.Integer()),
+            nullable=False,
+            comment="Its terms, which a removal needs, ascending",
+        ),
         sa.PrimaryKeyConstraint("id", name="product_document_pkey"),
         sa.UniqueConstraint("product_id", name="product_document_key"),
     )
     op.create_table(
+        "product_pending",
+        sa.Column("document", sa.Integer(), nullable=False),
+        sa.Column(
+            "sign",
+            sa.SmallInteger(),
+            nullable=False,
+            comment="1 for a new document, -1 for the removal of a merged one",
+        ),
+        sa.Column("length", sa.REAL(), nullable=False, comment="Weighted number of words"),
+        sa.Column("terms", postgresql.ARRAY(sa.Integer()), nullable=False, comment="Its terms, ascending"),
+        sa.Column(
+            "frequencies",
+            postgresql.ARRAY(sa.REAL()),
+            nullable=False,
+            comment="Weighted occurrences of each; none for a removal",
+        ),
+        sa.PrimaryKeyConstraint("document", "sign", name="product_pending_pkey"),
+    )
+    op.create_table(
         "product_posting",
         sa.Column("term_id", sa.Integer(), nullable=False),
-        sa.Column("first", sa.Integer(), nullable=False, comment="Lowest document number of the block"),
-        sa.Column("documents", postgresql.ARRAY(sa.Integer()), nullable=False, comment="Document numbers, ascending"),
         sa.Column(
-            "frequencies", postgresql.ARRAY(sa.REAL()), nullable=False, comment="Weighted occurrences in each document"
+            "place", sa.Integer(), nullable=False, comment="A range (from 0), a span (-1 - span), or removals (lowest)"
         ),
-        sa.Column("lengths", postgresql.ARRAY(sa.REAL()), nullable=False, comment="Weighted length of each document"),
-        sa.PrimaryKeyConstraint("term_id", "first", name="product_posting_pkey"),
+        sa.Column("documents", sa.Integer(), nullable=False, comment="How many postings; below 0 for removals"),
+        sa.Column("idf", sa.REAL(), nullable=True, comment="Range: what its weights were multiplied by"),
+        sa.Column(
+            "codes",
+            postgresql.ARRAY(sa.Integer()),
+            nullable=True,
+            comment="Span: document and rounded weight in one number, ascending",
+        ),
+        sa.Column(
+            "frequencies",
+            postgresql.ARRAY(sa.REAL()),
+            nullable=True,
+            comment="Span: weighted occurrences, where the code does not give them",
+        ),
+        sa.Column(
+            "weights",
+            pgvector.sqlalchemy.SPARSEVEC(dim=16000),
+            nullable=True,
+            comment="Range: the weight of each document",
+        ),
+        sa.PrimaryKeyConstraint("term_id", "place", name="product_posting_pkey"),
+    )
+    op.create_table(
+        "product_statistics",
+        sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False, comment="Always 1: there is one row"),
+        sa.Column("documents", sa.BigInteger(), nullable=False, comment="How many are merged"),
+        sa.Column("length", sa.DOUBLE_PRECISION(), nullable=False, comment="Of the merged documents together"),
+        sa.Column(
+            "average",
+            sa.DOUBLE_PRECISION(),
+            nullable=False,
+            comment="The average length that the weights were made with",
+        ),
+        sa.Column("k1", sa.DOUBLE_PRECISION(), nullable=False, comment="The k1 that the weights were made with"),
+        sa.Column("b", sa.DOUBLE_PRECISION(), nullable=False, comment="The b that the weights were made with"),
+        sa.PrimaryKeyConstraint("id", name="product_statistics_pkey"),
     )
     op.create_table(
         "product_term",
@@ -88,6 +145,8 @@ def downgrade() -> None:
     )
     op.drop_table("product_chunk")
     op.drop_table("product_term")
+    op.drop_table("product_statistics")
     op.drop_table("product_posting")
+    op.drop_table("product_pending")
     op.drop_table("product_document")
     # ### end Alembic commands ###

@@ -1,0 +1,35 @@
+"""Put articles into the lexical index alone, without chunks and vectors: for tests of many rows, or of many writers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from hybridsearch.postings import FieldText, add_documents, prepare, remove_documents
+
+
+def put(session: Session, shop: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Write new articles and index them, in the caller's transaction."""
+    index = shop.index
+    prepare(session, index)
+    session.execute(insert(shop.Article), list(rows))
+    written = insert(index.documents).returning(index.documents.c.id, sort_by_parameter_order=True)
+    documents = [{"article_id": row["id"], "hash": b"", "length": 0.0, "terms": []} for row in rows]
+    numbers = list(session.scalars(written, documents))
+    texts = [
+        FieldText(number, weight, row[name])
+        for number, row in zip(numbers, rows, strict=True)
+        for name, weight in index.fields.items()
+        if row[name] is not None
+    ]
+    add_documents(session, index, numbers, texts)
+
+
+def drop(session: Session, shop: Any, key: int) -> None:
+    """Delete an article and take it out of the index, in the caller's transaction."""
+    documents = shop.index.documents
+    session.execute(delete(shop.Article).where(shop.Article.id == key))
+    remove_documents(
+        session, shop.index, session.scalars(select(documents.c.id).where(documents.c.article_id == key)).all()
+    )
