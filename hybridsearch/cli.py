@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hybridsearch.application import choose, connect, find_indexes
-from hybridsearch.backfill import backfill
+from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
 from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
@@ -84,6 +84,16 @@ def index(
         with filling(console, chosen.name, rows) as advance:
             total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
         console.print(f"{chosen.name}: {total.read:,} rows read, {total.written:,} written, {total.removed:,} removed")
+
+
+@app.command()
+def compact(database: Database = None, app: App = None, index: IndexName = None) -> None:
+    """Merge pending documents into the postings, and drop those of removed documents. Searches go on meanwhile."""
+    engine = connect(database)
+    indexes = find_indexes(app)
+    for chosen in [choose(indexes, index)] if index else indexes.values():
+        done = upkeep(engine, chosen)
+        console.print(f"{chosen.name}: {done.merged:,} documents merged, {done.cleaned:,} dead postings dropped")
 
 
 @app.command()
