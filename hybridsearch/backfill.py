@@ -1,9 +1,11 @@
-"""Fill an index, committing page by page: a stopped run goes on where it was.
+"""Fill and keep an index, committing step by step: a stopped run goes on where it was.
 
 backfill(engine, articles, on_page=lambda page: print(page.read))
+upkeep(engine, articles)        # Upkeep(merged=120, cleaned=5400)
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -11,6 +13,7 @@ from sqlalchemy.orm import Session
 from hybridsearch.database import explained
 from hybridsearch.indexing import PAGE, Page, analyze, clear, index_rows
 from hybridsearch.model import SearchIndex
+from hybridsearch.postings import clean, compact
 
 
 def backfill(
@@ -37,3 +40,26 @@ def backfill(
             analyze(session, index)
             session.commit()
     return total
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What upkeep did: documents and removals merged into the postings, postings of removed documents dropped."""
+
+    merged: int
+    cleaned: int
+
+
+def upkeep(engine: Engine, index: SearchIndex) -> Upkeep:
+    """Merge everything that is pending, drop what belongs to removed documents; searches and writers go on."""
+    merged = cleaned = 0
+    with explained(index), Session(engine) as session:
+        while step := compact(session, index):
+            session.commit()
+            merged += step
+        for step in clean(session, index):
+            session.commit()
+            cleaned += step
+        analyze(session, index)
+        session.commit()
+    return Upkeep(merged, cleaned)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hybridsearch.application import choose, connected, find_indexes
-from hybridsearch.backfill import backfill
+from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
 from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
@@ -87,6 +87,17 @@ def index(
                 total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
             done = f"{total.read:,} rows read, {total.written:,} written, {total.removed:,} removed"
             console.print(f"{chosen.name}: {done}", markup=False)
+
+
+@app.command()
+def compact(database: Database = None, app: App = None, index: IndexName = None) -> None:
+    """Merge pending documents into the postings, and drop those of removed documents. Searches go on meanwhile."""
+    indexes = find_indexes(app)
+    with connected(database) as engine:
+        for chosen in [choose(indexes, index)] if index else indexes.values():
+            done = upkeep(engine, chosen)
+            shown = f"{done.merged:,} documents merged, {done.cleaned:,} dead postings dropped"
+            console.print(f"{chosen.name}: {shown}", markup=False)
 
 
 @app.command()

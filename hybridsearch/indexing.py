@@ -45,7 +45,7 @@ def _compile_analyze(element: Analyze, compiler: DDLCompiler, **options: Any) ->
 
 PAGE = 256
 CHUNK_OVERLAP = 32  # tokens
-MAX_PENDING = 500  # documents that may stay unmerged after a run: each costs a query some microseconds
+MAX_PENDING = 200  # documents that may stay unmerged after a run: each costs a query about 15 microseconds
 
 
 @dataclass(frozen=True)

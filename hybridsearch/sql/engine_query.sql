@@ -27,19 +27,6 @@ as $$
 $$;
 comment on function hybridsearch.constant(real) is 'A vector of a range: 16,000 times the same number';
 
--- The frequency behind a stored weight = tf / (tf + norm). The weight went through float4 twice: within that error, the
--- nearest multiple of 0.05 is what was indexed, so that equal documents get equal scores.
-create or replace function hybridsearch.frequency_of(weight float8, norm float8)
-returns real
-language sql immutable strict parallel safe
-as $$
-    select case when abs(raw.tf - round(raw.tf * 20) / 20) <= 4e-7 * raw.tf * (1 + raw.tf / norm)
-                then round(raw.tf * 20) / 20
-                else raw.tf
-           end::real
-    from (select norm * least(weight, 0.9999999) / (1 - least(weight, 0.9999999)) as tf offset 0) as raw
-$$;
-
 -- The k best documents for a query: term ids, how often each occurs in the query, k, the parameters of BM25. Only
 -- documents whose row in `source` is still there; where `allowed` is given, only those numbers. Ties by number.
 --
@@ -102,10 +89,13 @@ begin
     -- 2. The pending documents that have a term of the query; sign -1 takes a merged one away.
     if stored.pending > 0 then
         execute format(
-            'select array_agg(p.document), array_agg(u.term), array_agg(p.sign * coalesce(p.frequencies[u.place], 1))
-             from (select * from %s where terms && $1 offset 0) as p
-             cross join lateral (select term, width_bucket(term, p.terms) as place from unnest($1) as term offset 0) as u
-             where p.terms[u.place] = u.term',
+            -- A binary search for each term: the operator && would compare every term with every other.
+            'select array_agg(z.document), array_agg(z.term), array_agg(z.sign * coalesce(z.frequencies[z.place], 1))
+             from (select p.document, p.sign, p.terms, p.frequencies, u.term, width_bucket(u.term, p.terms) as place
+                   from %s as p
+                   cross join unnest($1) as u(term)
+                   offset 0) as z
+             where z.terms[z.place] = z.term',
             pending) into pd, pt, pf using query;
     end if;
 
@@ -284,23 +274,34 @@ begin
                      join %1$s
                  ),
                  hit as (
-                     select a.document, a.length, u.w,
-                            -- a few: walk the sparse row; many: spread it out once
-                            hybridsearch.frequency_of(
-                                case when cardinality($1) <= 60
-                                     then -(p.weights <#> (''{'' || (mod(a.document, 16000) + 1) || '':1}/16000'')::sparsevec)
-                                     else vector_norm(subvector(p.spread, mod(a.document, 16000) + 1, 1)) end / p.idf,
-                                a.norm) as frequency
-                     from (select document / 16000 as range, array_agg(document) as documents,
-                                  array_agg(length) as lengths, array_agg(norm) as norms
-                           from live
-                           group by 1) as s
-                     cross join unnest($2, $3) as u(term, w)
-                     cross join lateral (select weights, idf, case when cardinality($1) > 60 then weights::vector end as spread
-                                         from %2$s
-                                         where term_id = u.term and place = s.range
-                                         offset 0) as p
-                     cross join lateral unnest(s.documents, s.lengths, s.norms) as a(document, length, norm)
+                     -- tf behind weight = tf / (tf + norm). The weight went through float4 twice: within that error, the
+                     -- nearest multiple of 0.05 is what was indexed, so that equal documents get equal scores.
+                     select y.document, y.length, y.w,
+                            case when abs(y.tf - round(y.tf * 20) / 20) <= 4e-7 * y.tf * (1 + y.tf / y.norm)
+                                 then round(y.tf * 20) / 20
+                                 else y.tf
+                            end::real as frequency
+                     from (select x.document, x.length, x.w, x.norm, x.norm * x.weight / (1 - x.weight) as tf
+                           from (select a.document, a.length, a.norm, u.w,
+                                        -- a few: walk the sparse row; many: spread it out once
+                                        least(0.9999999,
+                                              case when cardinality($1) <= 60
+                                                   then -(p.weights <#> (''{'' || (mod(a.document, 16000) + 1) || '':1}/16000'')::sparsevec)
+                                                   else vector_norm(subvector(p.spread, mod(a.document, 16000) + 1, 1))
+                                              end / p.idf) as weight
+                                 from (select document / 16000 as range, array_agg(document) as documents,
+                                              array_agg(length) as lengths, array_agg(norm) as norms
+                                       from live
+                                       group by 1) as s
+                                 cross join unnest($2, $3) as u(term, w)
+                                 cross join lateral (select weights, idf, case when cardinality($1) > 60 then weights::vector end as spread
+                                                     from %2$s
+                                                     where term_id = u.term and place = s.range
+                                                     offset 0) as p
+                                 cross join lateral unnest(s.documents, s.lengths, s.norms) as a(document, length, norm)
+                                 offset 0) as x
+                           where x.weight > 0
+                           offset 0) as y
                      union all
                      select l.document, l.length, u.w,
                             coalesce(p.frequencies[f.place],

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, func, select, text
 from sqlalchemy.orm import Session
 
+from hybridsearch.backfill import Upkeep, upkeep
 from hybridsearch.lexical import lexical
 from hybridsearch.postings import clean, compact, pending_count
 from hybridsearch.schema import migrate
@@ -191,6 +192,20 @@ def test_cleaning_drops_what_was_removed_and_nothing_else(session: Session, shop
     assert after.postings == sum(left)
     for query in (WORDS[:1], WORDS[1:4], WORDS[30:]):
         check(session, shop, query, 10)
+
+
+def test_upkeep_merges_and_cleans_everything_and_then_nothing(engine: Engine, session: Session, shop: Any) -> None:
+    chance = random.Random(9)
+    put(session, shop, [article(key, chance) for key in range(1, 101)])
+    session.commit()
+    assert upkeep(engine, shop.index) == Upkeep(merged=100, cleaned=0)
+    drop(session, shop, 50)
+    drop(session, shop, 51)
+    session.commit()
+    done = upkeep(engine, shop.index)
+    assert (done.merged, done.cleaned > 0) == (2, True)
+    assert upkeep(engine, shop.index) == Upkeep(merged=0, cleaned=0)
+    check(session, shop, WORDS[:3], 10)
 
 
 def test_the_columns_are_stored_as_the_format_wants_them(engine: Engine, session: Session, shop: Any) -> None:
