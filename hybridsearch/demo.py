@@ -118,8 +118,9 @@ def _fill(console: Console, engine: Engine, index: SearchIndex) -> None:
 
 def _search(console: Console, engine: Engine, shop: Any, search: HybridSearch) -> None:
     with Session(engine) as session:
-        for query in QUERIES:  # once unseen: the first use loads the model, and the server's caches
-            search.search(session, query, limit=SHOWN)
+        unseen = HybridSearch(search.index)  # the first use loads the model, and fills the server's caches
+        for query in QUERIES:
+            unseen.search(session, query, limit=SHOWN)
         for query in QUERIES:
             begun = time.perf_counter()
             encoded = search.encode(query)
