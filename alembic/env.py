@@ -3,7 +3,7 @@
 import os
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from examples.shop import Base
 from hybridsearch.alembic import autogenerate_options
@@ -23,5 +23,6 @@ if context.is_offline_mode():
 if (given := context.config.attributes.get("connection")) is not None:
     run(given)
 else:
-    with create_engine(sqlalchemy_url(os.environ["DATABASE_URL"])).connect() as connection:
+    address = sqlalchemy_url(os.environ.get("DATABASE_URL", ""))
+    with create_engine(address, poolclass=NullPool).connect() as connection:
         run(connection)

@@ -20,7 +20,7 @@ from hybridsearch.errors import (
 )
 from hybridsearch.fusion import rrf
 from hybridsearch.model import BM25, HNSW, SearchIndex
-from hybridsearch.searcher import Hit, HybridSearch
+from hybridsearch.searcher import Hit, Hits, HybridSearch, Rerank
 from hybridsearch.settings import Settings
 
 __version__ = "0.1.0"
@@ -37,10 +37,12 @@ __all__ = [
     "Encoding",
     "ExtensionMissing",
     "Hit",
+    "Hits",
     "HybridSearch",
     "HybridSearchError",
     "MissingDependency",
     "QueryError",
+    "Rerank",
     "SchemaMissing",
     "SearchIndex",
     "ServerUnreachable",

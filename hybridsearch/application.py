@@ -8,6 +8,8 @@ folder at hand or one above it.
 
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +48,16 @@ def choose(indexes: dict[str, SearchIndex], name: str | None) -> SearchIndex:
     if name not in indexes:
         raise ConfigurationError(f'no index "{name}": the application declares {known}')
     return indexes[name]
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Engine]:
+    """Yield an engine for the address, and close its connections at the end. Raises as `connect` does."""
+    engine = connect(address)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def connect(address: str | None) -> Engine:

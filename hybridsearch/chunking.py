@@ -122,8 +122,7 @@ def _cuts(source: _Source, budget: int, overlap: int) -> Iterator[tuple[int, int
     start, done = _skip_space(source.text, 0), 0
     while start < len(source.text):
         heading, spent = _heading_above(source, start, budget // 4)
-        # A passage that begins inside a word may cost a token more there than the word did as a whole.
-        spent += start > 0 and not source.text[start - 1].isspace()
+        spent += _cost_of_parting(source, start)
         cut = _end(source, start, max(budget - spent, 1), done)
         yield start, _trim_space(source.text, start, cut), heading
         # The next one goes beyond the next visible character, so that it is never a part of this one.
@@ -139,6 +138,15 @@ def _heading_above(source: _Source, start: int, limit: int) -> tuple[str, int]:
     first, last = source.headings[nearest]
     tokens = source.token(last) - source.token(first) + 1  # 1 for the line end
     return (source.text[first:last].strip(), tokens) if last <= start and tokens <= limit else ("", 0)
+
+
+def _cost_of_parting(source: _Source, start: int) -> int:
+    """Return how many tokens more the text from `start` may have by itself than within the source."""
+    if start == 0 or source.text[start - 1].isspace():
+        return 0
+    first = source.token(start)
+    inside_token = first == len(source.tokens) or source.tokens[first] != start
+    return 2 if inside_token else 1  # a mark of a new word; what is left of the token
 
 
 def _end(source: _Source, start: int, budget: int, done: int) -> int:

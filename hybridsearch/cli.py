@@ -21,11 +21,12 @@ except ImportError as error:
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hybridsearch.application import choose, connect, find_indexes
+from hybridsearch.application import choose, connected, find_indexes
 from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
 from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
+from hybridsearch.encoders.onnx_export import export_onnx
 from hybridsearch.evaluation import evaluate
 from hybridsearch.indexing import count_rows
 from hybridsearch.schema import migrate as apply_migrations
@@ -38,6 +39,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+encoders = typer.Typer(help="Encoders: export a model.", no_args_is_help=True)
+app.add_typer(encoders, name="encoder")
 console = Console()
 
 Database = Annotated[
@@ -62,8 +65,7 @@ def demo(database: Database = None) -> None:
 @app.command()
 def migrate(database: Database = None) -> None:
     """Bring the schema "hybridsearch" of a database to this version. Safe to repeat, and to run twice at once."""
-    engine = connect(database)
-    with explained(), engine.begin() as connection:
+    with connected(database) as engine, explained(), engine.begin() as connection:
         ran = apply_migrations(connection)
     console.print(f"applied {', '.join(ran)}" if ran else "nothing to do: the schema is up to date")
 
@@ -76,24 +78,26 @@ def index(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the index first.")] = False,
 ) -> None:
     """Bring indexes in line with their tables: only new and changed rows are encoded."""
-    engine = connect(database)
     indexes = find_indexes(app)
-    for chosen in [choose(indexes, index)] if index else indexes.values():
-        with explained(chosen), Session(engine) as session:
-            rows = count_rows(session, chosen)
-        with filling(console, chosen.name, rows) as advance:
-            total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
-        console.print(f"{chosen.name}: {total.read:,} rows read, {total.written:,} written, {total.removed:,} removed")
+    with connected(database) as engine:
+        for chosen in [choose(indexes, index)] if index else indexes.values():
+            with explained(chosen), Session(engine) as session:
+                rows = count_rows(session, chosen)
+            with filling(console, chosen.name, rows) as advance:
+                total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
+            done = f"{total.read:,} rows read, {total.written:,} written, {total.removed:,} removed"
+            console.print(f"{chosen.name}: {done}", markup=False)
 
 
 @app.command()
 def compact(database: Database = None, app: App = None, index: IndexName = None) -> None:
     """Merge pending documents into the postings, and drop those of removed documents. Searches go on meanwhile."""
-    engine = connect(database)
     indexes = find_indexes(app)
-    for chosen in [choose(indexes, index)] if index else indexes.values():
-        done = upkeep(engine, chosen)
-        console.print(f"{chosen.name}: {done.merged:,} documents merged, {done.cleaned:,} dead postings dropped")
+    with connected(database) as engine:
+        for chosen in [choose(indexes, index)] if index else indexes.values():
+            done = upkeep(engine, chosen)
+            shown = f"{done.merged:,} documents merged, {done.cleaned:,} dead postings dropped"
+            console.print(f"{chosen.name}: {shown}", markup=False)
 
 
 @app.command()
@@ -106,12 +110,11 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search an index: rank, document, score, and the rank in each leg."""
-    engine = connect(database)
     searcher = HybridSearch(choose(find_indexes(app), index))
     begun = time.perf_counter()
     encoded = searcher.encode(query)
     encoding = time.perf_counter() - begun
-    with Session(engine) as session:
+    with connected(database) as engine, Session(engine) as session:
         begun = time.perf_counter()
         hits = searcher.search(session, encoded, limit=limit)
         querying = time.perf_counter() - begun
@@ -124,15 +127,28 @@ def search(
 @app.command()
 def status(database: Database = None, app: App = None, as_json: AsJson = False) -> None:
     """Show what each index holds."""
-    engine = connect(database)
     found = []
-    for chosen in find_indexes(app).values():
-        with explained(chosen), Session(engine) as session:
-            found.append(read_status(session, chosen))
+    with connected(database) as engine:
+        for chosen in find_indexes(app).values():
+            with explained(chosen), Session(engine) as session:
+                found.append(read_status(session, chosen))
     if as_json:
         _print_json([asdict(one) for one in found])
     else:
         console.print(status_table(found))
+
+
+@encoders.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A folder with a BGE-M3 checkpoint, or its name on the hub.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write it: empty, or not there yet.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="The commit of the hub's model.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Run the layers in int8.")] = False,
+    reduce_range: Annotated[bool, typer.Option("--reduce-range", help="With --int8, for x86 without VNNI.")] = False,
+) -> None:
+    """Write BGE-M3 as ONNX, its three heads in the graph, to run without torch."""
+    written = export_onnx(model, folder, revision=revision, int8=int8, reduce_range=reduce_range)
+    console.print(f"{folder}: {written.dimensions} dimensions, {written.precision}; load_encoder(..., backend='onnx')")
 
 
 @app.command("eval")
@@ -146,8 +162,7 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure each leg and the fusion on a judged collection, in a scratch schema that is dropped at the end."""
-    engine = connect(database)
-    with filling(Console(stderr=True), dataset.name, None) as advance:
+    with connected(database) as engine, filling(Console(stderr=True), dataset.name, None) as advance:
         found = evaluate(engine, dataset, encoder=encoder, config=config, on_page=advance)
     if as_json:
         _print_json([asdict(one) for one in found])
@@ -167,7 +182,7 @@ def main() -> None:
     except HybridSearchError as error:
         _fail(str(error))
     except DBAPIError as error:
-        _fail(f"the server says: {error.orig}")
+        _fail("the server says: " + str(error.orig).partition("\n")[0])
 
 
 def _fail(message: str) -> NoReturn:

@@ -138,6 +138,8 @@ def _runs(engine: Engine, index: SearchIndex, collection: Collection) -> dict[st
     runs: dict[str, Run] = {system: {} for system in systems}
     with Session(engine) as session:
         for key in collection.judgements:
+            if not collection.queries[key].strip():
+                continue  # a blank query finds nothing
             query = search.encode(collection.queries[key])
             for system, legs in systems.items():
                 ranking = search.select(query, limit=DEPTH, candidates=DEPTH, legs=legs)

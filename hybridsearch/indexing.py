@@ -28,7 +28,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.postings import BATCH, FieldText, add_documents, compact, pending_count, prepare, remove_documents
 from hybridsearch.sparse import sparse_vector
 from hybridsearch.state import forget_encoder, qualified_name, register_encoder
-from hybridsearch.template import as_text
+from hybridsearch.template import as_text, render
 
 
 class Analyze(ExecutableDDLElement):
@@ -167,7 +167,7 @@ def _index_page(session: Session, index: SearchIndex, rows: Sequence[Row[Any]]) 
 
 def content_hash(index: SearchIndex, content: Mapping[str, str]) -> bytes:
     """Return 16 bytes that change whenever the fields' text, or how it is indexed, changes."""
-    recipe = [dict(index.fields), index.title, index.config, CHUNK_OVERLAP, dict(content)]
+    recipe = [dict(index.fields), index.title, index.template, index.config, CHUNK_OVERLAP, dict(content)]
     return hashlib.blake2b(json.dumps(recipe, ensure_ascii=True).encode(), digest_size=16).digest()
 
 
@@ -176,8 +176,10 @@ def _encoded(index: SearchIndex, contents: Sequence[tuple[tuple[Any, ...], dict[
     with work_of(index.encoder):
         rows = [row for key, content in contents for row in _chunks(index, key, content)]
         encoding = checked(index.encoder, index.encoder.encode_documents([row["text"] for row in rows]), len(rows))
-    for row, vector in zip(rows, encoding.dense, strict=True):
+    for row, vector in zip(rows, index.storage.fit(encoding.dense), strict=True):
         row["dense"] = vector
+        if index.storage.bits is not None:
+            row["bits"] = index.storage.quantise(vector)
     for row, weights in zip(rows, encoding.sparse or [], strict=False):
         row["sparse"] = sparse_vector(index, weights)
     return rows
@@ -187,10 +189,22 @@ def _chunks(index: SearchIndex, key: tuple[Any, ...], content: Mapping[str, str]
     """Cut one document; return rows of the chunk table without their vectors."""
     encoder = index.encoder
     title = content.get(index.title, "") if index.title else ""
-    body = "\n\n".join(text for name, text in content.items() if name != index.title)
-    passages = split(body, encoder.token_spans, max_tokens=encoder.max_tokens, overlap=CHUNK_OVERLAP, prefix=title)
+    overlap = min(CHUNK_OVERLAP, encoder.max_tokens // 4)
+    passages = split(
+        body_of(index, content), encoder.token_spans, max_tokens=encoder.max_tokens, overlap=overlap, prefix=title
+    )
     names = dict(zip(index.key_names, key, strict=True))
-    return [{**names, "ordinal": passage.ordinal, "text": passage.text} for passage in passages]
+    return [
+        {**names, "ordinal": passage.ordinal, "start": passage.start, "stop": passage.end, "text": passage.text}
+        for passage in passages
+    ]
+
+
+def body_of(index: SearchIndex, content: Mapping[str, str]) -> str:
+    """Return the text that is cut into chunks, to which their offsets refer: by the template, or field after field."""
+    if index.template is not None:
+        return render(index.template, dict.fromkeys(index.fields) | dict(content))
+    return "\n\n".join(text for name, text in content.items() if name != index.title)
 
 
 def _insert_documents(

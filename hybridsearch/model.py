@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pgvector.sqlalchemy import HALFVEC, SPARSEVEC
+from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy import (
     DOUBLE_PRECISION,
     REAL,
@@ -48,8 +48,9 @@ from sqlalchemy.orm import Mapper, deferred, relationship
 
 from hybridsearch.encoders import Encoder, load_encoder
 from hybridsearch.errors import DeclarationError
+from hybridsearch.storage import Kind, Storage
+from hybridsearch.template import render
 
-MAX_DIMENSIONS = 4000  # of a halfvec under HNSW: https://github.com/pgvector/pgvector#hnsw
 MAX_IDENTIFIER = 63  # bytes
 RANGE = 16_000  # documents: the most dimensions of a vector
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
@@ -93,8 +94,10 @@ class SearchIndex:
 
     `fields` maps attribute names to weights (> 0); a weight counts a word of that field as so many words, in frequency
     and in length (BM25F). A plain sequence of names weighs each 1. `title` names the field whose text goes in front of
-    every chunk. `config` is a text search configuration, or the attribute that holds one for each row. `name` is the
-    prefix of the companion tables (the model's table by default): give one to put a second index on a model.
+    every chunk. `template` makes the text that is encoded from the fields (`"{title}. Brand: {brand}."`, nulls left
+    out with their label); without it they follow one another. `storage` keeps dense vectors as `halfvec`, `vector` or
+    `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration. `name`
+    is the prefix of the companion tables (the model's table by default): give one to put a second index on a model.
 
     Raises DeclarationError for what cannot be built.
     """
@@ -104,9 +107,12 @@ class SearchIndex:
         model: type[Any],
         fields: Mapping[str, float] | Iterable[str],
         *,
-        encoder: str | Encoder = "minilm",
+        encoder: str | Encoder = "bge-m3",
         config: str = "english",
         title: str | None = None,
+        template: str | None = None,
+        storage: Kind = "halfvec",
+        dimensions: int | None = None,
         bm25: BM25 | None = None,
         hnsw: HNSW | None = None,
         name: str | None = None,
@@ -119,15 +125,14 @@ class SearchIndex:
         self.title = title
         if title is not None and title not in self.fields:
             raise DeclarationError(f'index "{self.name}": the title {title!r} is not one of the fields')
+        self.template = template
+        if template is not None:
+            render(template, dict.fromkeys(self.fields, ""))
         self.config = config
         self.bm25 = bm25 or BM25()
         self.hnsw = hnsw or HNSW()
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
-        if not 1 <= self.encoder.dimensions <= MAX_DIMENSIONS:
-            raise DeclarationError(
-                f'index "{self.name}": encoder "{self.encoder.name}" makes {self.encoder.dimensions} dimensions, '
-                f"an HNSW index holds 1 to {MAX_DIMENSIONS}"
-            )
+        self.storage = _storage(self.name, self.encoder, storage, dimensions)
         self.keys = tuple(self.table.primary_key.columns)
         """The primary key of the model's table; the companions hold it as `<table>_<column>`."""
         _check_key_names(self.name, self.key_names)
@@ -215,17 +220,23 @@ class SearchIndex:
         )
 
     def _chunks(self) -> Table:
-        sparse: list[Column[Any]] = []
+        vectors: list[Column[Any]] = []
+        if self.storage.bits is not None:
+            vectors.append(Column("bits", self.storage.bits, nullable=False, comment="The signs of the dense vector"))
         if self.encoder.sparse_dimensions is not None:
-            sparse = [Column("sparse", SPARSEVEC(self.encoder.sparse_dimensions), comment="The encoder's term weights")]
+            kind = SPARSEVEC(self.encoder.sparse_dimensions)
+            vectors.append(Column("sparse", kind, comment="The encoder's term weights"))
+        indexed, operators = self.storage.indexed
         return self._companion(
             "chunk",
             Column("id", BigInteger, Identity(), nullable=False),
             *self._new_keys(),
             Column("ordinal", Integer, nullable=False, comment="Its place in the document, from 0"),
+            Column("start", Integer, nullable=False, comment="Where it begins in the document's text, in characters"),
+            Column("stop", Integer, nullable=False, comment="Where it ends"),
             Column("text", Text, nullable=False, comment="What was encoded"),
-            Column("dense", HALFVEC(self.encoder.dimensions), nullable=False, comment="The encoder's dense vector"),
-            *sparse,
+            Column("dense", self.storage.type, nullable=False, comment="The encoder's dense vector"),
+            *vectors,
             PrimaryKeyConstraint("id", name=f"{self.name}_chunk_pkey"),
             UniqueConstraint(*self.key_names, "ordinal", name=f"{self.name}_chunk_key"),
             ForeignKeyConstraint(
@@ -233,10 +244,10 @@ class SearchIndex:
             ),
             Index(
                 f"{self.name}_chunk_dense_idx",
-                "dense",
+                indexed,
                 postgresql_using="hnsw",
                 postgresql_with={"m": self.hnsw.m, "ef_construction": self.hnsw.ef_construction},
-                postgresql_ops={"dense": "halfvec_cosine_ops"},
+                postgresql_ops={indexed: operators},
             ),
         )
 
@@ -295,6 +306,16 @@ class SearchIndex:
             Column("b", DOUBLE_PRECISION, nullable=False, comment="The b that the weights were made with"),
             PrimaryKeyConstraint("id", name=f"{self.name}_statistics_pkey"),
         )
+
+
+def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:
+    made = encoder.dimensions
+    if dimensions is not None and dimensions > made:
+        raise DeclarationError(f'index "{name}": encoder "{encoder.name}" makes {made} dimensions, not {dimensions}')
+    try:
+        return Storage(kind, made if dimensions is None else dimensions)
+    except DeclarationError as error:
+        raise DeclarationError(f'index "{name}", encoder "{encoder.name}": {error}') from error
 
 
 def _mapper(model: type[Any]) -> Mapper[Any]:

@@ -64,6 +64,8 @@ def migrate(connection: Connection) -> list[str]:
     """
     connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
     check_pgvector(connection)
+    # Not in a numbered migration alone: an extension that was dropped, or left out of a restored dump, comes back.
+    connection.exec_driver_sql("create extension if not exists vector")
     connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
     ledger.create(connection, checkfirst=True)
     applied = _applied(connection)

@@ -7,22 +7,27 @@ hits = await search.search_async(async_session, "forgot my password")
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import ColumnElement, Select, literal, select, true, type_coerce
+import numpy as np
+from sqlalchemy import ColumnElement, Select, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, aliased
 
 from hybridsearch.database import connecting, explained
-from hybridsearch.encoders import Encoder, checked
+from hybridsearch.dense import distance_to
+from hybridsearch.encoders import Encoder
+from hybridsearch.encoders.cache import LRU, QueryCache
 from hybridsearch.encoding import work_of
 from hybridsearch.fusion import rank_name
 from hybridsearch.model import SearchIndex
 from hybridsearch.query import Plan, Query, checked_count, checked_text, ranking
+from hybridsearch.rerank import Scorer
+from hybridsearch.rerank import rerank as reordered
 from hybridsearch.settings import Settings, from_environment
 from hybridsearch.state import check_encoder
+from hybridsearch.template import as_text
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,44 @@ class Hit:
     score: float
     ranks: Mapping[str, int]
     chunk: Any | None
+    rerank_score: float | None = None
+    """What the reranker gave; None without one."""
+
+
+class Hits(list[Hit]):
+    """The documents of an answer, best first. `degraded` says what was left undone and why; None for a whole answer."""
+
+    degraded: str | None = None
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Read the first `top` texts with a `scorer` and order them anew; after `timeout` seconds the fused order stays."""
+
+    scorer: Scorer
+    top: int = 50
+    timeout: float | None = None
+    batch: int = 32
 
 
 class HybridSearch:
-    """Searches one index. Cheap to make, safe to share between threads; the encoder is loaded at its first use."""
+    """Searches one index. Make it once and share it between threads; the encoder is loaded at its first use.
 
-    def __init__(self, index: SearchIndex, *, encoder: Encoder | None = None, settings: Settings | None = None) -> None:
+    `store` keeps the encodings of recent queries: an LRU of this process by default, a SharedStore for all of them.
+    """
+
+    def __init__(
+        self,
+        index: SearchIndex,
+        *,
+        encoder: Encoder | None = None,
+        settings: Settings | None = None,
+        store: LRU | None = None,
+    ) -> None:
         self.index = index
         self.encoder = encoder or index.encoder
         self.settings = settings or from_environment()
+        self._cache = QueryCache(self.encoder, store=store)
 
     def encode(self, text: str) -> Query:
         """Check the text and encode it.
@@ -54,8 +88,8 @@ class HybridSearch:
         """
         text = checked_text(text, self.settings.max_query_length)
         with work_of(self.encoder):
-            encoding = checked(self.encoder, self.encoder.encode_queries([text]), 1)
-        return Query(text, encoding.dense[0], encoding.sparse[0] if encoding.sparse is not None else None)
+            encoding = self._cache.encode(text)
+        return Query(text, self.index.storage.fit(encoding.dense[np.newaxis])[0], encoding.sparse)
 
     def select(
         self,
@@ -85,16 +119,27 @@ class HybridSearch:
         )
         return ranking(self.index, query, plan).limit(limit)
 
-    def search(self, session: Session, text: str | Query, /, **options: Any) -> list[Hit]:
-        """Return the best documents, best first. Options as for `select`; reads only, in the caller's transaction."""
+    def search(
+        self, session: Session, text: str | Query, /, *, limit: int = 10, rerank: Rerank | None = None, **options: Any
+    ) -> Hits:
+        """Return the best documents, best first. Options as for `select`; reads only, in the caller's transaction.
+
+        With `rerank` the first hits are read and ordered anew; where that fails or takes too long, the fused order is
+        returned and `degraded` says why.
+        """
         query = text if isinstance(text, Query) else self._query(text, options.get("legs"))
-        statement = self._documents(self.select(query, **options), query)
+        wanted = checked_count("limit", limit)
+        found = wanted if rerank is None else max(wanted, checked_count("rerank top", rerank.top))
+        statement = self._documents(self.select(query, limit=found, **options), query)
         with explained(self.index):
             check_encoder(session, self.index, self.encoder)
-            rows = session.execute(statement).all()
-        return [_hit(row) for row in rows]
+            hits = Hits(_hit(row) for row in session.execute(statement))
+        if rerank is not None:
+            hits = self._reranked(rerank, query, hits)
+        del hits[wanted:]
+        return hits
 
-    async def search_async(self, session: AsyncSession, text: str | Query, /, **options: Any) -> list[Hit]:
+    async def search_async(self, session: AsyncSession, text: str | Query, /, **options: Any) -> Hits:
         """Do the same on an AsyncSession; the text is encoded in a thread, so the event loop goes on."""
         query = text if isinstance(text, Query) else await asyncio.to_thread(self._query, text, options.get("legs"))
         with explained(self.index), connecting():
@@ -106,15 +151,25 @@ class HybridSearch:
             return self.encode(text)
         return Query(checked_text(text, self.settings.max_query_length))
 
+    def _reranked(self, order: Rerank, query: Query, hits: Hits) -> Hits:
+        def text(hit: Hit) -> str:
+            fields = (as_text(getattr(hit.document, name)) for name in self.index.fields)
+            return hit.chunk.text if hit.chunk is not None else "\n".join(filter(None, fields))
+
+        done = reordered(order.scorer, query.text, hits, text=text, timeout=order.timeout, batch=order.batch)
+        scores: Sequence[float | None] = done.scores or [None] * len(done.items)
+        reranked = Hits(replace(hit, rerank_score=score) for hit, score in zip(done.items, scores, strict=True))
+        reranked.degraded = None if done.reason is None else f"not reranked: {done.reason}"
+        return reranked
+
     def _documents(self, ranking: Select[Any], query: Query) -> Select[Any]:
         """The ranking with the model's objects, and each one's nearest chunk."""
         index, fused = self.index, ranking.cte("ranking")
         chunks = index.chunks
-        order = [chunks.c.ordinal]
+        order: list[ColumnElement[Any]] = [chunks.c.ordinal]
         if query.dense is not None:
-            vector = type_coerce(query.dense, HALFVEC(self.encoder.dimensions))
             # The sum keeps the planner off the HNSW index, whose scan could end before it meets this document.
-            order = [literal(0.0) + chunks.c.dense.cosine_distance(vector), *order]
+            order = [literal(0.0) + distance_to(index, query.dense), *order]
         nearest = select(chunks).where(index.same_row(chunks)).order_by(*order).limit(1).lateral("nearest")
         chunk = aliased(index.Chunk, nearest)
         return (

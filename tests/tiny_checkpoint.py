@@ -36,12 +36,18 @@ SPECIAL = {
 }
 
 
-def embedder(folder: Path, *, hidden: int = 64, layers: int = 2, positions: int = 8194, seed: int = 0) -> Path:
-    """Write the files of BAAI/bge-m3: the backbone, its tokenizer, and the sparse and ColBERT heads."""
+def embedder(
+    folder: Path, *, hidden: int = 64, layers: int = 2, positions: int = 8194, seed: int = 0, average: bool = True
+) -> Path:
+    """Write the files of BAAI/bge-m3: the backbone, its tokenizer, and the sparse and ColBERT heads.
+
+    Without `average` the weights are as random as transformers makes them.
+    """
     vocabulary = _write_tokenizer(folder, positions)
     torch.manual_seed(seed)
     model = XLMRobertaModel(_config(vocabulary, hidden, layers, positions)).eval()
-    _average_tokens(model)
+    if average:
+        _average_tokens(model)
     model.save_pretrained(folder)
     sparse, colbert = torch.nn.Linear(hidden, 1), torch.nn.Linear(hidden, hidden)
     torch.nn.init.normal_(sparse.weight, std=0.05 / hidden**0.5)

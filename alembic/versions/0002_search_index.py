@@ -112,6 +112,10 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("product_id", sa.Integer(), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False, comment="Its place in the document, from 0"),
+        sa.Column(
+            "start", sa.Integer(), nullable=False, comment="Where it begins in the document's text, in characters"
+        ),
+        sa.Column("stop", sa.Integer(), nullable=False, comment="Where it ends"),
         sa.Column("text", sa.Text(), nullable=False, comment="What was encoded"),
         sa.Column("dense", pgvector.sqlalchemy.HALFVEC(dim=384), nullable=False, comment="The encoder's dense vector"),
         sa.ForeignKeyConstraint(["product_id"], ["product.id"], name="product_chunk_document_fkey", ondelete="CASCADE"),

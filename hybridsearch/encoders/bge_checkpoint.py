@@ -9,6 +9,7 @@ Reads `config.json` alone until the weights are asked for.
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from hybridsearch.encoders.optional import require
 from hybridsearch.errors import EncoderError
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_HEADS = ("sparse_linear.pt", "colbert_linear.pt")
+HEADS = ("sparse_linear.pt", "colbert_linear.pt")
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 # The repository also holds an ONNX model of 2.3 GB, which FlagEmbedding would download.
 _PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.pt"]
@@ -55,7 +56,7 @@ def find(model: str, revision: str | None = None) -> Checkpoint:
     )
 
 
-def folder_of(checkpoint: Checkpoint) -> Path:
+def folder_of(checkpoint: Checkpoint, heads: Sequence[str] = HEADS) -> Path:
     """Return the folder with all of the checkpoint's files, which are downloaded if need be.
 
     Raises EncoderError for a file that is missing: FlagEmbedding would go on with random heads and say nothing.
@@ -63,14 +64,26 @@ def folder_of(checkpoint: Checkpoint) -> Path:
     folder = Path(checkpoint.model)
     if not folder.is_dir():
         folder = _from_hub(checkpoint.model, checkpoint.revision, None)
-    missing = [name for name in (*_HEADS, "tokenizer.json") if not (folder / name).is_file()]
+    missing = [name for name in (*heads, "tokenizer.json") if not (folder / name).is_file()]
     if not any(_weights(folder)):
         missing.append(" or ".join(_WEIGHTS))
     if missing:
         raise EncoderError(
-            f'model "{checkpoint.model}" lacks {", ".join(missing)} in {folder}: copy every file of BAAI/bge-m3 there'
+            f'model "{checkpoint.model}" lacks {", ".join(missing)} in {folder}: copy every file of the model there'
         )
     return folder
+
+
+def read_tokenizer(path: Path, *, extra: str) -> Any:
+    """Read a tokenizer that neither cuts nor pads, whatever its file says. Raises MissingDependency, EncoderError."""
+    tokenizers = require("tokenizers", extra=extra)
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # it raises no class of its own
+        raise EncoderError(f'"{path}" is no tokenizer: {error}') from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def special_ids(tokenizer: Any) -> tuple[int, int, int, int]:
@@ -112,7 +125,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _digest(folder: Path) -> str:
-    names = ("config.json", "tokenizer.json", *_HEADS)
+    names = ("config.json", "tokenizer.json", *HEADS)
     files = [folder / name for name in names if (folder / name).is_file()]
     files += sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
     stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)

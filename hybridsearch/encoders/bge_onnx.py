@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybridsearch.encoders.bge_checkpoint import special_ids
+from hybridsearch.encoders.bge_checkpoint import read_tokenizer, special_ids
 from hybridsearch.encoders.bge_model import Description, Heads, Model
 from hybridsearch.encoders.optional import require
 from hybridsearch.errors import EncoderError
@@ -46,12 +46,11 @@ def describe(folder: str) -> Description:
 def load(folder: str) -> Model:
     """Load the graph. Raises MissingDependency and EncoderError."""
     onnxruntime = require("onnxruntime", extra=_EXTRA)
-    tokenizers = require("tokenizers", extra=_EXTRA)
     path = Path(folder)
+    tokenizer = read_tokenizer(path / TOKENIZER_FILE, extra=_EXTRA)
     try:
         session = onnxruntime.InferenceSession(str(path / MODEL_FILE), providers=["CPUExecutionProvider"])
-        tokenizer = tokenizers.Tokenizer.from_file(str(path / TOKENIZER_FILE))
-    except Exception as error:  # both raise classes of their own, straight below Exception
+    except Exception as error:  # its classes have no common base but this
         raise EncoderError(f'the export in "{folder}" does not load: {error}') from error
     return _OnnxModel(session, tokenizer, describe(folder).precision)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybridsearch.encoders.bge_checkpoint import find, folder_of, special_ids
+from hybridsearch.encoders.bge_checkpoint import find, folder_of, read_tokenizer, special_ids
 from hybridsearch.encoders.bge_model import Description, Dtype, Heads, Model
 from hybridsearch.encoders.optional import require
 from hybridsearch.errors import ConfigurationError, EncoderError
@@ -43,7 +43,7 @@ def load_flag_embedding(folder: Path, *, device: str, half: bool) -> Any:
     torch, embedding = require("torch", extra=_EXTRA), require("FlagEmbedding", extra=_EXTRA)
     if not device.startswith("cuda"):
         check_memory(folder, available_memory())
-    with _without_progress_bars(), _clear_errors(torch, f'the model in "{folder}" does not load'):
+    with without_progress_bars(), clear_errors(torch, f'the model in "{folder}" does not load'):
         flag = embedding.BGEM3FlagModel(str(folder), use_fp16=half, devices=[device])
         flag.model.to(device).eval()
     return flag
@@ -60,7 +60,8 @@ def wants_half(device: str, dtype: Dtype) -> bool:
 
 def check_memory(folder: Path, available: int | None) -> None:
     """Raise EncoderError if the weights in `folder` need more than the `available` bytes (None: unknown)."""
-    needed = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
+    sizes = {kind: sum(path.stat().st_size for path in folder.glob(f"*{kind}")) for kind in (".safetensors", ".bin")}
+    needed = sizes[".safetensors"] or sizes[".bin"]  # where there are both, transformers reads the first
     if available is not None and needed > available:
         raise EncoderError(
             f"too little memory for the model in {folder}: its weights have {needed / 2**30:.1f} GiB, "
@@ -80,9 +81,7 @@ class _TorchModel:
     def __init__(self, torch: Any, flag: Any, device: str, tokenizer: Path) -> None:
         # Not `flag.tokenizer`: transformers 5 rebuilds it without some of the file's normalisers, version 4 does
         # not, and any call with another max_length changes it for every thread.
-        self.tokenizer = require("tokenizers", extra=_EXTRA).Tokenizer.from_file(str(tokenizer))
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
+        self.tokenizer = read_tokenizer(tokenizer, extra=_EXTRA)
         self.special = special_ids(self.tokenizer)
         self.batch_tokens = 16_384 if device.startswith("cuda") else 2_048
         self._torch, self._flag, self._device = torch, flag, device
@@ -92,7 +91,7 @@ class _TorchModel:
 
     def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64], *, tokens: bool) -> Heads:
         torch = self._torch
-        with self._lock, torch.inference_mode(), _clear_errors(torch, f"bge-m3 failed on {ids.shape} tokens"):
+        with self._lock, torch.inference_mode(), clear_errors(torch, f"bge-m3 failed on {ids.shape} tokens"):
             rows = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
             rows = {name: tensor.to(self._device) for name, tensor in rows.items()}
             made = self._flag.model(rows, return_dense=True, return_sparse=True, return_colbert_vecs=tokens)
@@ -104,7 +103,7 @@ class _TorchModel:
 
 
 @contextmanager
-def _clear_errors(torch: Any, what: str) -> Iterator[None]:
+def clear_errors(torch: Any, what: str) -> Iterator[None]:
     """Turn what torch and transformers raise into EncoderError, and say so when it was for want of memory."""
     try:
         yield
@@ -115,7 +114,7 @@ def _clear_errors(torch: Any, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Keep transformers from drawing on stderr while it loads."""
     logging = require("transformers.utils.logging", extra=_EXTRA)
     drawn = logging.is_progress_bar_enabled()

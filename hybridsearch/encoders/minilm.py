@@ -7,7 +7,7 @@ of a text are read, its vector is the mean over its tokens (https://arxiv.org/ab
 """
 
 from collections.abc import Sequence
-from importlib.resources import as_file, files
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -84,8 +84,8 @@ class MiniLMEncoder:
 
 def _load_tokenizer() -> Any:
     tokenizers = require("tokenizers", extra="minilm")
-    with as_file(files("hybridsearch.encoders") / "data" / "minilm-vocab.txt") as path:
-        return tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
+    pieces = (files("hybridsearch.encoders") / "data" / "minilm-vocab.txt").read_text("utf-8").rstrip("\n").split("\n")
+    return tokenizers.BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
 
 
 def mean_pool(states: npt.NDArray[np.float32], mask: npt.NDArray[np.int64]) -> Dense:

@@ -42,6 +42,8 @@ def export_onnx(
         raise ConfigurationError(f'"{target}" is not an empty folder: an export does not overwrite')
     description = describe(model, revision)
     source = folder_of(find_checkpoint(model, revision))
+    if int8:
+        description = replace(description, precision="int8")
     target.parent.mkdir(parents=True, exist_ok=True)
     # In a folder beside it first: an export that fails half-way leaves nothing that looks like one.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as name:
@@ -49,7 +51,6 @@ def export_onnx(
         work.mkdir()
         _write_graph(source, work / MODEL_FILE)
         if int8:
-            description = replace(description, precision="int8")
             _quantise(work / MODEL_FILE, reduce_range=reduce_range)
         shutil.copy(source / "tokenizer.json", work / TOKENIZER_FILE)
         Export(work).write_description(description)

@@ -55,7 +55,10 @@ class SentenceTransformersEncoder:
     @cached_property
     def dimensions(self) -> int:
         """Size of the dense vectors. Loads the model."""
-        return self._cut or int(self._model().get_embedding_dimension())
+        model = self._model()
+        # Version 5.3 renamed it, and warns of the old name.
+        size = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+        return self._cut or int(size())
 
     @cached_property
     def fingerprint(self) -> str:

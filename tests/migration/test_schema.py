@@ -138,6 +138,13 @@ def test_a_failure_leaves_nothing(bare_engine: Engine, files: Path) -> None:
         assert connection.scalar(text("select count(*) from pg_extension where extname = 'vector'")) == 0
 
 
+def test_an_extension_that_was_dropped_comes_back(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("drop extension vector cascade"))
+        assert migrate(connection) == []
+        assert connection.scalar(text("select count(*) from pg_extension where extname = 'vector'")) == 1
+
+
 def test_it_is_the_callers_transaction(bare_engine: Engine) -> None:
     with bare_engine.connect() as connection:
         migrate(connection)

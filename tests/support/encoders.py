@@ -39,3 +39,26 @@ class WordHashEncoder:
             seed = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")
             total += np.random.default_rng(seed).standard_normal(self.dimensions)
         return total / np.linalg.norm(total)
+
+
+class BrokenEncoder(WordHashEncoder):
+    """Works until `broken` is set, then fails in that way: "raises", "nan", "count", "dimensions", "no array"."""
+
+    def __init__(self, broken: str | None = None) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoding:
+        good = super().encode_queries(texts).dense
+        if self.broken == "raises":
+            raise ZeroDivisionError("the model fell over\non its second line")
+        broken = {
+            "nan": good * np.float32("nan"),
+            "count": good[1:],
+            "dimensions": good[:, 1:],
+            "no array": None,
+        }
+        return Encoding(broken.get(self.broken, good))
+
+
+BREAKAGES = ["raises", "nan", "count", "dimensions", "no array"]

@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import SearchIndex
 from tests.support.encoders import WordHashEncoder
@@ -25,3 +26,19 @@ def articles(**options: Any) -> SimpleNamespace:
     options.setdefault("encoder", WordHashEncoder())
     options.setdefault("fields", {"title": 1.0, "body": 1.0})
     return SimpleNamespace(Base=Base, Article=Article, index=SearchIndex(Article, **options))
+
+
+TEXTS = [
+    ("Red chair", "A comfortable chair made of oak, painted red."),
+    ("Blue table", "A table for six people."),
+    ("Garden chair", None),
+    ("Oak shelf", "Holds red books and blue books."),
+]
+
+
+def fill(engine: Engine, shop: SimpleNamespace) -> None:
+    """Make the tables of `articles()`, with four rows, numbered from 1."""
+    shop.Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(shop.Article(id=n, title=title, body=body) for n, (title, body) in enumerate(TEXTS, 1))
+        session.commit()

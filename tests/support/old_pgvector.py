@@ -2,7 +2,7 @@
 
     with old_server() as address: ...
 
-Its bundled libraries and import name are not for our environment: it has one of its own, made once, .venv-pgserver.
+Its import name is also that of another package, so it has an environment of its own, made once, in .venv-pgserver.
 """
 
 import subprocess

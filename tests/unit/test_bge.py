@@ -281,6 +281,12 @@ def test_spans_are_offsets_into_the_source(encoder):
     assert spans == sorted(spans)
 
 
+def test_spans_of_a_long_text_are_those_of_one_call_of_the_tokenizer(encoder):
+    text = "The quick\n\n brown  fox. 向量数据库 PostgreSQL " * 900
+    whole = encoder._model().tokenizer.encode(text, add_special_tokens=False).offsets
+    assert encoder.token_spans(text) == [tuple(span) for span in whole]
+
+
 @pytest.mark.skipif(
     "HYBRIDSEARCH_BGE_M3" not in os.environ, reason="HYBRIDSEARCH_BGE_M3 names no folder of BAAI/bge-m3"
 )

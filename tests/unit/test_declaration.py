@@ -233,7 +233,7 @@ def test_a_second_index_without_a_name_of_its_own_is_refused() -> None:
 
 @pytest.mark.parametrize("dimensions", [0, -1, 4001])
 def test_an_encoder_has_1_to_4000_dimensions(dimensions: int) -> None:
-    with pytest.raises(DeclarationError, match=f'"word-hash" makes {dimensions} dimensions.* 1 to 4000'):
+    with pytest.raises(DeclarationError, match=f'"word-hash": {dimensions} dimensions: .* 1 to 4000'):
         declare(keyed(("id", Integer())), encoder=WordHashEncoder(dimensions=dimensions))
 
 

@@ -10,19 +10,16 @@ from hybridsearch.encoders import checked
 from hybridsearch.encoders.sentence_transformers import SentenceTransformersEncoder
 from hybridsearch.errors import EncoderError
 
-# Importing it sets off deprecations inside torch and transformers.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
 TEXTS = ["The quick brown fox", "", "A cat sat on the mat while it rained. " * 30, "a\0b \ud800", "向量数据库"]
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_m3, tmp_path_factory):
     pytest.importorskip("sentence_transformers")
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    transformer = models.Transformer(str(tiny_m3), max_seq_length=64)
-    pooling = models.Pooling(transformer.get_word_embedding_dimension(), pooling_mode="mean")
+    transformer, pooling = Transformer(str(tiny_m3), max_seq_length=64), Pooling(64, pooling_mode="mean")
     path = tmp_path_factory.mktemp("st") / "model"
     SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(path))
     return path

