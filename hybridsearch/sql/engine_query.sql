@@ -131,7 +131,7 @@ begin
     end if;
     high := high * (1 + 2e-6 + 2e-7 * cardinality(t));      -- the sums are float4
     low := low * (1 - 2e-6 - 2e-7 * cardinality(t));
-    if cardinality(allowed) <= 20000 then
+    if cardinality(allowed) <= least(20000, total_documents / 10) then
         lift := 2 * total * greatest(high, spread);         -- lifts the allowed documents above all others
         high := high * 1.00005;
         spread := 1;
