@@ -4,6 +4,7 @@ articles = SearchIndex(Article, fields={"title": 2.0, "body": 1.0}, encoder="min
 hits = HybridSearch(articles).search(session, "forgot my password", limit=10)
 """
 
+from hybridsearch.companions import HNSW
 from hybridsearch.encoders import Encoder, Encoding, load_encoder
 from hybridsearch.errors import (
     ConfigurationError,
@@ -19,7 +20,7 @@ from hybridsearch.errors import (
     ServerUnreachable,
 )
 from hybridsearch.fusion import rrf
-from hybridsearch.model import BM25, HNSW, SearchIndex
+from hybridsearch.model import BM25, SearchIndex
 from hybridsearch.searcher import Hit, Hits, HybridSearch, Rerank
 from hybridsearch.settings import Settings
 

@@ -3,16 +3,8 @@
     articles = SearchIndex(Article, fields={"title": 2.0, "body": 1.0}, encoder="minilm", config="english")
     articles.Chunk          # a mapped class over article_chunk: dense, sparse, text, document
 
-Nothing is written to the model's table. The companions stand beside it, in its schema:
-
-    <name>_document    one row a document: its number in the postings, a hash of its content, its length, its terms
-    <name>_chunk       pieces of documents, each with its vectors, under an HNSW index
-    <name>_term        the dictionary of the lexical index
-    <name>_posting     the lexical index: rows of postings
-    <name>_pending     documents, and removals of documents, that are not yet merged into the postings
-    <name>_statistics  one row: number and length of the merged documents
-
-docs/sparse-engine.md has the format of the last three.
+Nothing is written to the model's table. The companions stand beside it, in its schema: see
+`hybridsearch.companions`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,54 +12,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy import (
-    DOUBLE_PRECISION,
-    REAL,
-    BigInteger,
     Column,
     ColumnElement,
-    ForeignKeyConstraint,
     FromClause,
-    Identity,
-    Index,
-    Integer,
-    LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
-    SmallInteger,
     Table,
-    Text,
-    UniqueConstraint,
     and_,
     inspect,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, deferred, relationship
 
+from hybridsearch.companions import HNSW, Companions
 from hybridsearch.encoders import Encoder, load_encoder
 from hybridsearch.errors import DeclarationError
 from hybridsearch.storage import Kind, Storage
 from hybridsearch.template import render
 
 MAX_IDENTIFIER = 63  # bytes
-RANGE = 16_000  # documents: the most dimensions of a vector
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
-
-
-@dataclass(frozen=True)
-class HNSW:
-    """Build settings of the HNSW index: links a node (`m`, 2 to 100), build list (`ef_construction`, 2 m to 1000)."""
-
-    m: int = 16
-    ef_construction: int = 64
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.m <= 100:
-            raise DeclarationError(f"HNSW m is {self.m}: give a number from 2 to 100")
-        if not 2 * self.m <= self.ef_construction <= 1000:
-            raise DeclarationError(f"HNSW ef_construction is {self.ef_construction}: give {2 * self.m} (2 m) to 1000")
 
 
 @dataclass(frozen=True)
@@ -136,12 +100,13 @@ class SearchIndex:
         self.keys = tuple(self.table.primary_key.columns)
         """The primary key of the model's table; the companions hold it as `<table>_<column>`."""
         _check_key_names(self.name, self.key_names)
-        self.documents = self._documents()
-        self.chunks = self._chunks()
-        self.terms = self._terms()
-        self.postings = self._postings()
-        self.pending = self._pending()
-        self.statistics = self._statistics()
+        make = Companions(self.name, self.table)
+        self.documents = make.documents()
+        self.chunks = make.chunks(self.storage, self.encoder.sparse_dimensions, self.hnsw)
+        self.terms = make.terms()
+        self.postings = make.postings()
+        self.pending = make.pending()
+        self.statistics = make.statistics()
 
     @property
     def metadata(self) -> MetaData:
@@ -189,123 +154,6 @@ class SearchIndex:
 
     def __repr__(self) -> str:
         return f"SearchIndex({self.model.__name__}, {dict(self.fields)!r}, {self.encoder.name!r}, name={self.name!r})"
-
-    def _new_keys(self) -> list[Column[Any]]:
-        return [Column(name, key.type, nullable=False) for name, key in zip(self.key_names, self.keys, strict=True)]
-
-    def _companion(self, part: str, *items: Any) -> Table:
-        name = f"{self.name}_{part}"
-        full = name if self.table.schema is None else f"{self.table.schema}.{name}"
-        if full in self.metadata.tables:
-            raise DeclarationError(f'table "{full}" is declared already: give the index another name=')
-        return Table(name, self.metadata, *items, schema=self.table.schema)
-
-    def _documents(self) -> Table:
-        # No foreign key: a deleted row's number is still needed to take its postings out.
-        return self._companion(
-            "document",
-            Column(
-                "id",
-                Integer,
-                Identity(),
-                nullable=False,
-                comment="Its number in the postings; a new content gets a new one",
-            ),
-            *self._new_keys(),
-            Column("hash", LargeBinary, nullable=False, comment="Of its fields and of how they are indexed"),
-            Column("length", REAL, nullable=False, comment="Weighted number of words"),
-            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, which a removal needs, ascending"),
-            PrimaryKeyConstraint("id", name=f"{self.name}_document_pkey"),
-            UniqueConstraint(*self.key_names, name=f"{self.name}_document_key"),
-        )
-
-    def _chunks(self) -> Table:
-        vectors: list[Column[Any]] = []
-        if self.storage.bits is not None:
-            vectors.append(Column("bits", self.storage.bits, nullable=False, comment="The signs of the dense vector"))
-        if self.encoder.sparse_dimensions is not None:
-            kind = SPARSEVEC(self.encoder.sparse_dimensions)
-            vectors.append(Column("sparse", kind, comment="The encoder's term weights"))
-        indexed, operators = self.storage.indexed
-        return self._companion(
-            "chunk",
-            Column("id", BigInteger, Identity(), nullable=False),
-            *self._new_keys(),
-            Column("ordinal", Integer, nullable=False, comment="Its place in the document, from 0"),
-            Column("start", Integer, nullable=False, comment="Where it begins in the document's text, in characters"),
-            Column("stop", Integer, nullable=False, comment="Where it ends"),
-            Column("text", Text, nullable=False, comment="What was encoded"),
-            Column("dense", self.storage.type, nullable=False, comment="The encoder's dense vector"),
-            *vectors,
-            PrimaryKeyConstraint("id", name=f"{self.name}_chunk_pkey"),
-            UniqueConstraint(*self.key_names, "ordinal", name=f"{self.name}_chunk_key"),
-            ForeignKeyConstraint(
-                self.key_names, self.keys, ondelete="CASCADE", name=f"{self.name}_chunk_document_fkey"
-            ),
-            Index(
-                f"{self.name}_chunk_dense_idx",
-                indexed,
-                postgresql_using="hnsw",
-                postgresql_with={"m": self.hnsw.m, "ef_construction": self.hnsw.ef_construction},
-                postgresql_ops={indexed: operators},
-            ),
-        )
-
-    def _terms(self) -> Table:
-        return self._companion(
-            "term",
-            Column("id", Integer, Identity(), nullable=False),
-            Column("term", Text(collation="C"), nullable=False),
-            PrimaryKeyConstraint("id", name=f"{self.name}_term_pkey"),
-            UniqueConstraint("term", name=f"{self.name}_term_key"),
-        )
-
-    def _postings(self) -> Table:
-        return self._companion(
-            "posting",
-            Column("term_id", Integer, nullable=False),
-            Column(
-                "place", Integer, nullable=False, comment="A range (from 0), a span (-1 - span), or removals (lowest)"
-            ),
-            Column("documents", Integer, nullable=False, comment="How many postings; below 0 for removals"),
-            Column("idf", REAL, comment="Range: what its weights were multiplied by"),
-            Column("codes", ARRAY(Integer), comment="Span: document and rounded weight in one number, ascending"),
-            Column("frequencies", ARRAY(REAL), comment="Span: weighted occurrences, where the code does not give them"),
-            Column("weights", SPARSEVEC(RANGE), comment="Range: the weight of each document"),
-            PrimaryKeyConstraint("term_id", "place", name=f"{self.name}_posting_pkey"),
-        )
-
-    def _pending(self) -> Table:
-        return self._companion(
-            "pending",
-            Column("document", Integer, nullable=False),
-            Column(
-                "sign", SmallInteger, nullable=False, comment="1 for a new document, -1 for the removal of a merged one"
-            ),
-            Column("length", REAL, nullable=False, comment="Weighted number of words"),
-            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, ascending"),
-            Column(
-                "frequencies", ARRAY(REAL), nullable=False, comment="Weighted occurrences of each; none for a removal"
-            ),
-            PrimaryKeyConstraint("document", "sign", name=f"{self.name}_pending_pkey"),
-        )
-
-    def _statistics(self) -> Table:
-        return self._companion(
-            "statistics",
-            Column("id", SmallInteger, autoincrement=False, nullable=False, comment="Always 1: there is one row"),
-            Column("documents", BigInteger, nullable=False, comment="How many are merged"),
-            Column("length", DOUBLE_PRECISION, nullable=False, comment="Of the merged documents together"),
-            Column(
-                "average",
-                DOUBLE_PRECISION,
-                nullable=False,
-                comment="The average length that the weights were made with",
-            ),
-            Column("k1", DOUBLE_PRECISION, nullable=False, comment="The k1 that the weights were made with"),
-            Column("b", DOUBLE_PRECISION, nullable=False, comment="The b that the weights were made with"),
-            PrimaryKeyConstraint("id", name=f"{self.name}_statistics_pkey"),
-        )
 
 
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:

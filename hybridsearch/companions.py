@@ -1,0 +1,193 @@
+"""The tables beside the model's own: what a search index keeps, as SQLAlchemy tables in the model's MetaData.
+
+    <name>_document    one row a document: its number in the postings, a hash of its content, its length, its terms
+    <name>_chunk       pieces of documents, each with its vectors, under an HNSW index
+    <name>_term        the dictionary of the lexical index
+    <name>_posting     the lexical index: rows of postings
+    <name>_pending     documents, and removals of documents, that are not yet merged into the postings
+    <name>_statistics  one row: number and length of the merged documents
+
+docs/sparse-engine.md has the format of the last three.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgvector.sqlalchemy import SPARSEVEC
+from sqlalchemy import (
+    DOUBLE_PRECISION,
+    REAL,
+    BigInteger,
+    Column,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from hybridsearch.errors import DeclarationError
+from hybridsearch.storage import Storage
+
+RANGE = 16_000  # documents: the most dimensions of a vector
+
+
+@dataclass(frozen=True)
+class HNSW:
+    """Build settings of the HNSW index: links a node (`m`, 2 to 100), build list (`ef_construction`, 2 m to 1000)."""
+
+    m: int = 16
+    ef_construction: int = 64
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.m <= 100:
+            raise DeclarationError(f"HNSW m is {self.m}: give a number from 2 to 100")
+        if not 2 * self.m <= self.ef_construction <= 1000:
+            raise DeclarationError(f"HNSW ef_construction is {self.ef_construction}: give {2 * self.m} (2 m) to 1000")
+
+
+@dataclass(frozen=True)
+class Companions:
+    """Makes the companion tables of an index called `name` on `table`; each method declares one."""
+
+    name: str
+    table: Table
+
+    @property
+    def keys(self) -> tuple[Column[Any], ...]:
+        """The primary key of the model's table."""
+        return tuple(self.table.primary_key.columns)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """What the same columns are called in the companions."""
+        return tuple(f"{self.table.name}_{key.name}" for key in self.keys)
+
+    def _new_keys(self) -> list[Column[Any]]:
+        return [Column(name, key.type, nullable=False) for name, key in zip(self.key_names, self.keys, strict=True)]
+
+    def _companion(self, part: str, *items: Any) -> Table:
+        name = f"{self.name}_{part}"
+        full = name if self.table.schema is None else f"{self.table.schema}.{name}"
+        if full in self.table.metadata.tables:
+            raise DeclarationError(f'table "{full}" is declared already: give the index another name=')
+        return Table(name, self.table.metadata, *items, schema=self.table.schema)
+
+    def documents(self) -> Table:
+        """One row a document."""
+        # No foreign key: a deleted row's number is still needed to take its postings out.
+        return self._companion(
+            "document",
+            Column(
+                "id",
+                Integer,
+                Identity(),
+                nullable=False,
+                comment="Its number in the postings; a new content gets a new one",
+            ),
+            *self._new_keys(),
+            Column("hash", LargeBinary, nullable=False, comment="Of its fields and of how they are indexed"),
+            Column("length", REAL, nullable=False, comment="Weighted number of words"),
+            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, which a removal needs, ascending"),
+            PrimaryKeyConstraint("id", name=f"{self.name}_document_pkey"),
+            UniqueConstraint(*self.key_names, name=f"{self.name}_document_key"),
+        )
+
+    def chunks(self, storage: Storage, sparse_dimensions: int | None, hnsw: HNSW) -> Table:
+        """Pieces of documents with their vectors."""
+        vectors: list[Column[Any]] = []
+        if storage.bits is not None:
+            vectors.append(Column("bits", storage.bits, nullable=False, comment="The signs of the dense vector"))
+        if sparse_dimensions is not None:
+            kind = SPARSEVEC(sparse_dimensions)
+            vectors.append(Column("sparse", kind, comment="The encoder's term weights"))
+        indexed, operators = storage.indexed
+        return self._companion(
+            "chunk",
+            Column("id", BigInteger, Identity(), nullable=False),
+            *self._new_keys(),
+            Column("ordinal", Integer, nullable=False, comment="Its place in the document, from 0"),
+            Column("start", Integer, nullable=False, comment="Where it begins in the document's text, in characters"),
+            Column("stop", Integer, nullable=False, comment="Where it ends"),
+            Column("text", Text, nullable=False, comment="What was encoded"),
+            Column("dense", storage.type, nullable=False, comment="The encoder's dense vector"),
+            *vectors,
+            PrimaryKeyConstraint("id", name=f"{self.name}_chunk_pkey"),
+            UniqueConstraint(*self.key_names, "ordinal", name=f"{self.name}_chunk_key"),
+            ForeignKeyConstraint(
+                self.key_names, self.keys, ondelete="CASCADE", name=f"{self.name}_chunk_document_fkey"
+            ),
+            Index(
+                f"{self.name}_chunk_dense_idx",
+                indexed,
+                postgresql_using="hnsw",
+                postgresql_with={"m": hnsw.m, "ef_construction": hnsw.ef_construction},
+                postgresql_ops={indexed: operators},
+            ),
+        )
+
+    def terms(self) -> Table:
+        """The dictionary."""
+        return self._companion(
+            "term",
+            Column("id", Integer, Identity(), nullable=False),
+            Column("term", Text(collation="C"), nullable=False),
+            PrimaryKeyConstraint("id", name=f"{self.name}_term_pkey"),
+            UniqueConstraint("term", name=f"{self.name}_term_key"),
+        )
+
+    def postings(self) -> Table:
+        """The postings, by term and place."""
+        return self._companion(
+            "posting",
+            Column("term_id", Integer, nullable=False),
+            Column(
+                "place", Integer, nullable=False, comment="A range (from 0), a span (-1 - span), or removals (lowest)"
+            ),
+            Column("documents", Integer, nullable=False, comment="How many postings; below 0 for removals"),
+            Column("idf", REAL, comment="Range: what its weights were multiplied by"),
+            Column("codes", ARRAY(Integer), comment="Span: document and rounded weight in one number, ascending"),
+            Column("frequencies", ARRAY(REAL), comment="Span: weighted occurrences, where the code does not give them"),
+            Column("weights", SPARSEVEC(RANGE), comment="Range: the weight of each document"),
+            PrimaryKeyConstraint("term_id", "place", name=f"{self.name}_posting_pkey"),
+        )
+
+    def pending(self) -> Table:
+        """What is not merged yet."""
+        return self._companion(
+            "pending",
+            Column("document", Integer, nullable=False),
+            Column(
+                "sign", SmallInteger, nullable=False, comment="1 for a new document, -1 for the removal of a merged one"
+            ),
+            Column("length", REAL, nullable=False, comment="Weighted number of words"),
+            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, ascending"),
+            Column(
+                "frequencies", ARRAY(REAL), nullable=False, comment="Weighted occurrences of each; none for a removal"
+            ),
+            PrimaryKeyConstraint("document", "sign", name=f"{self.name}_pending_pkey"),
+        )
+
+    def statistics(self) -> Table:
+        """One row."""
+        return self._companion(
+            "statistics",
+            Column("id", SmallInteger, autoincrement=False, nullable=False, comment="Always 1: there is one row"),
+            Column("documents", BigInteger, nullable=False, comment="How many are merged"),
+            Column("length", DOUBLE_PRECISION, nullable=False, comment="Of the merged documents together"),
+            Column(
+                "average",
+                DOUBLE_PRECISION,
+                nullable=False,
+                comment="The average length that the weights were made with",
+            ),
+            Column("k1", DOUBLE_PRECISION, nullable=False, comment="The k1 that the weights were made with"),
+            Column("b", DOUBLE_PRECISION, nullable=False, comment="The b that the weights were made with"),
+            PrimaryKeyConstraint("id", name=f"{self.name}_statistics_pkey"),
+        )
