@@ -14,13 +14,6 @@ from hybridsearch.errors import ConfigurationError, EncoderError
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-pytestmark = [
-    # torch.onnx uses a class of torch.utils._pytree that torch itself has deprecated.
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),
-    # Both inputs have the axes "batch" and "tokens"; it says that it takes the two of a name for one, as we mean.
-    pytest.mark.filterwarnings("ignore:# The axis name:UserWarning"),
-]
-
 TEXTS = [
     "The quick brown fox",
     "",
@@ -63,6 +56,17 @@ def test_float32_agrees_with_flagembedding_to_1e_4(torch_encoder, float_encoder)
         assert mine == pytest.approx(other, abs=1e-4)
     for mine, other in zip(float_encoder.token_vectors(TEXTS), torch_encoder.token_vectors(TEXTS), strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-4)
+
+
+def test_the_command_writes_what_the_function_writes(tiny_m3, tmp_path, float_encoder):
+    command = [sys.executable, "-m", "hybridsearch.cli", "encoder", "export", str(tiny_m3), str(tmp_path / "onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "float" in done.stdout
+    assert "Warning" not in done.stderr
+    written = load_encoder("bge-m3", backend="onnx", model=str(tmp_path / "onnx"))
+    np.testing.assert_allclose(written.encode_queries(["fox"]).dense, float_encoder.encode_queries(["fox"]).dense)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
 
 
 def test_int8_points_the_same_way_and_has_the_same_terms(torch_encoder, int8_encoder):
