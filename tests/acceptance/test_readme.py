@@ -51,7 +51,7 @@ def test_the_program_and_the_commands_after_it(bare_database: URL, tmp_path: Pat
 
 def test_what_it_says_to_install_exists() -> None:
     (install,) = commands("bash", "pip")
-    extras = re.search(r"hybridsearch\[(.*)\]", install)
+    extras = re.search(r"'\.\[(.*)\]'", install)
     assert extras is not None
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert all(re.search(rf"^{extra} = \[", declared, re.M) for extra in extras[1].split(","))
