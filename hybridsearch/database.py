@@ -78,7 +78,7 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
         )
     if code == WRONG_DIMENSIONS and index is not None and "dimensions" in said:
         return EncoderMismatch(
-            f'index "{index.name}": the column and encoder "{index.encoder.name}" ({index.encoder.dimensions} '
+            f'index "{index.name}": the column and encoder "{index.encoder.name}" ({index.storage.dimensions} '
             f"dimensions) differ ({said}): migrate the column and reindex, or choose another encoder"
         )
     if code == NOT_ALLOWED:
