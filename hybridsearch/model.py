@@ -15,21 +15,28 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     FromClause,
     MetaData,
     Table,
     and_,
+    event,
     inspect,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, deferred, relationship
 
 from hybridsearch.companions import HNSW, Companions
+from hybridsearch.definition import Definition
 from hybridsearch.encoders import Encoder, load_encoder
 from hybridsearch.errors import DeclarationError
+from hybridsearch.routines import define, undefine
 from hybridsearch.storage import Kind, Storage
 from hybridsearch.template import render
 
+_INFO = "hybridsearch"  # the key in MetaData.info
+_dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 MAX_IDENTIFIER = 63  # bytes
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
 
@@ -107,6 +114,24 @@ class SearchIndex:
         self.postings = make.postings()
         self.pending = make.pending()
         self.statistics = make.statistics()
+        _follow(self)
+
+    @cached_property
+    def definition(self) -> Definition:
+        """What SQL has to know of the index: the migration makes its functions and triggers from it."""
+        columns = {name: self.mapper.column_attrs[name].columns[0] for name in self.fields}
+        return Definition(
+            name=self.name,
+            namespace=self.table.schema,
+            table=self.table.name,
+            keys={key.name: key.type.compile(_dialect) for key in self.keys},
+            fields={columns[name].name: weight for name, weight in self.fields.items()},
+            config=self.config,
+            k1=self.bm25.k1,
+            b=self.bm25.b,
+            dense=self.storage.type.compile(_dialect),
+            sparse=None if self.encoder.sparse_dimensions is None else self.chunks.c.sparse.type.compile(_dialect),
+        )
 
     @property
     def metadata(self) -> MetaData:
@@ -154,6 +179,29 @@ class SearchIndex:
 
     def __repr__(self) -> str:
         return f"SearchIndex({self.model.__name__}, {dict(self.fields)!r}, {self.encoder.name!r}, name={self.name!r})"
+
+
+def declared(metadata: MetaData) -> dict[str, SearchIndex]:
+    """Return the indexes declared on the models of a MetaData, by qualified name."""
+    found: dict[str, SearchIndex] = metadata.info.get(_INFO, {})
+    return found
+
+
+def _follow(index: SearchIndex) -> None:
+    """Let `metadata.create_all` make the index's routines with its tables, and `drop_all` drop them."""
+    metadata = index.metadata
+    metadata.info.setdefault(_INFO, {})[index.definition.qualified_name] = index
+
+    def created(_: MetaData, connection: object, **options: Any) -> None:
+        if isinstance(connection, Connection) and not set(index.tables).isdisjoint(options["tables"]):
+            define(connection, index.definition)
+
+    def dropped(_: MetaData, connection: object, **options: Any) -> None:
+        if isinstance(connection, Connection) and not set(index.tables).isdisjoint(options["tables"]):
+            undefine(connection, index.definition.qualified_name)
+
+    event.listen(metadata, "after_create", created)
+    event.listen(metadata, "before_drop", dropped)
 
 
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:
@@ -217,7 +265,11 @@ def _check_field(mapper: Mapper[Any], name: str) -> None:
         known = ", ".join(sorted(mapper.column_attrs.keys()))
         raise DeclarationError(f"{model} has no column attribute {name!r}; it has {known}")
     column = mapper.column_attrs[name].columns[0]
-    if isinstance(column, Column) and column.table is not mapper.local_table:
+    if not isinstance(column, Column):
+        raise DeclarationError(
+            f"{model}.{name} is an expression: a field has to be a column, which a trigger can follow"
+        )
+    if column.table is not mapper.local_table:
         raise DeclarationError(
             f'{model}.{name} is a column of "{column.table.name}": an index covers one table, '
             f"declare it on the class of that table"

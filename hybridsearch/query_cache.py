@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from hybridsearch.encoders.cache import LRU, QueryEncoding
-from hybridsearch.schema import SCHEMA
+from hybridsearch.routines import SCHEMA
 
 logger = logging.getLogger(__name__)
 

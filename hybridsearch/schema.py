@@ -1,11 +1,11 @@
-"""Bring our own schema, `hybridsearch`, of a database to this version: numbered migrations, then functions.
+"""Bring our own schema, `hybridsearch`, of a database to this version: numbered migrations, functions, routines.
 
     with engine.begin() as connection:
         migrate(connection)                 # ["0001_schema.sql", "analysis.sql"]; the second time []
 
-A numbered migration runs once. A file of functions runs again whenever its text has changed. The ledger,
-`hybridsearch.migration`, holds the name and checksum of what has run. The work is one transaction under an advisory
-lock, so two processes may call it at once, and a failure leaves nothing.
+A numbered migration runs once. A file of functions runs again whenever its text has changed, and so do the routines of
+the indexes that the database knows. The ledger, `hybridsearch.migration`, holds the name and checksum of what has run.
+The work is one transaction under an advisory lock, so two processes may call it at once, and a failure leaves nothing.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from sqlalchemy.schema import CreateSchema
 
 from hybridsearch.errors import ExtensionMissing, SchemaMissing
 from hybridsearch.resources import FUNCTIONS, MIGRATIONS
+from hybridsearch.routines import SCHEMA, define_again, outdated
 
-SCHEMA = "hybridsearch"
 LOCK = 0x68796272_69647365  # "hybridse": the key of the advisory lock
 MIN_PGVECTOR = (0, 7)
 
@@ -57,7 +57,7 @@ def scripts() -> Iterator[Script]:
 
 
 def migrate(connection: Connection) -> list[str]:
-    """Apply what is missing, in the caller's transaction; return the names of the files that ran.
+    """Apply what is missing, in the caller's transaction; return the names of what ran: files, "routines of article".
 
     Raises ExtensionMissing where pgvector is absent from the server or older than 0.7, SchemaMissing where an applied
     migration differs from the one shipped here (the database belongs to another release).
@@ -87,15 +87,20 @@ def migrate(connection: Connection) -> list[str]:
             )
         )
         ran.append(script.name)
-    return ran
+    return [*ran, *map(_routines_of, define_again(connection))]
 
 
 def pending(connection: Connection) -> list[str]:
-    """Return the names of the files that `migrate` would run."""
+    """Return the names of what `migrate` would run."""
     if not inspect(connection).has_table(ledger.name, schema=SCHEMA):
         return [script.name for script in scripts()]
     applied = _applied(connection)
-    return [script.name for script in scripts() if applied.get(script.name) != script.checksum]
+    files = [script.name for script in scripts() if applied.get(script.name) != script.checksum]
+    return [*files, *map(_routines_of, outdated(connection))]
+
+
+def _routines_of(name: str) -> str:
+    return f"routines of {name}"
 
 
 def _applied(connection: Connection) -> dict[str, str]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hybridsearch.encoders import Encoder
 from hybridsearch.errors import EncoderMismatch
 from hybridsearch.model import SearchIndex
-from hybridsearch.schema import SCHEMA
+from hybridsearch.routines import SCHEMA
 
 filled = Table(
     "index",
