@@ -20,8 +20,11 @@ from hybridsearch.errors import (
     ServerUnreachable,
 )
 from hybridsearch.fusion import rrf
+from hybridsearch.hits import Hit, Hits
 from hybridsearch.model import BM25, SearchIndex
-from hybridsearch.searcher import Hit, Hits, HybridSearch, Rerank
+from hybridsearch.options import Options
+from hybridsearch.query import Query
+from hybridsearch.searcher import HybridSearch, Rerank
 from hybridsearch.settings import Settings
 
 __version__ = "0.1.0"
@@ -42,6 +45,8 @@ __all__ = [
     "HybridSearch",
     "HybridSearchError",
     "MissingDependency",
+    "Options",
+    "Query",
     "QueryError",
     "Rerank",
     "SchemaMissing",

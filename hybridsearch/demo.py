@@ -23,10 +23,11 @@ from hybridsearch.database import explained
 from hybridsearch.display import filling, label
 from hybridsearch.embedded import SCHEME
 from hybridsearch.errors import ConfigurationError, MissingDependency
+from hybridsearch.hits import Hit
 from hybridsearch.indexing import count_rows
 from hybridsearch.model import SearchIndex
 from hybridsearch.resources import EXAMPLES
-from hybridsearch.searcher import Hit, HybridSearch
+from hybridsearch.searcher import HybridSearch
 
 FOLDER = ".demo"
 DATABASE = "hybridsearch_demo"

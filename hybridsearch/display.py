@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hybridsearch.evaluation import Quality
+from hybridsearch.hits import Hit
 from hybridsearch.indexing import Page
 from hybridsearch.model import SearchIndex
-from hybridsearch.searcher import Hit
 from hybridsearch.status import Status
 
 

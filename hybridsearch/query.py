@@ -1,71 +1,60 @@
-"""Build the one statement of a search: legs, fusion, and the checks of what the caller gave. Pure: no I/O.
+"""What is searched for: words, vectors or both, and the checks of them. Pure: no I/O.
 
-statement = ranking(index, Query("red chair", vector), limit=10, candidates=100, ...)
+Query("red chair", dense=vector)        # the words, and their vector
+Query("red chair")                      # the words alone
+Query(dense=vector, sparse={17: 0.4})   # no words
 """
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Select
 
-from hybridsearch.dense import dense
 from hybridsearch.errors import QueryError
-from hybridsearch.fusion import rrf
-from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
-from hybridsearch.sparse import sparse
 
-MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
+MAX_HALF = 65_504.0  # the largest number that a halfvec holds
+MAX_TOKENS = 16_000  # the most elements of a sparsevec that are not 0
+MAX_WEIGHT = 1e30  # a product of two such weights is still a number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query:
-    """What is searched for: the words, and what the encoder made of them.
+    """What is searched for: the words, and what an encoder made of them, or vectors of your own.
 
-    `dense` has shape (dimensions,), `sparse` maps token ids to weights; None leaves the leg out.
+    `dense` has shape (dimensions,), of the encoder or of the index's storage; `sparse` maps token ids, from 0, to
+    weights. None leaves the leg out.
     """
 
-    text: str
-    dense: npt.NDArray[np.float32] | None = None
+    text: str | None = None
+    dense: npt.NDArray[np.float32] | Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
 
+    def has(self, leg: str) -> bool:
+        """Return whether there is something to search for in a leg."""
+        return {"dense": self.dense, "sparse": self.sparse, "lexical": self.text}[leg] is not None
 
-@dataclass(frozen=True)
-class Plan:
-    """How it is searched for. `weights` by leg; `where` a condition on the model."""
-
-    candidates: int
-    ef_search: int
-    rrf_k: float
-    legs: Sequence[str]
-    weights: Mapping[str, float] | None = None
-    where: ColumnElement[bool] | None = None
-
-
-def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
-    """Return a Select of the fused ranking: key columns, `score`, `rank_<leg>`; best first, without a limit."""
-    return rrf(legs(index, query, plan), keys=index.key_names, k=plan.rrf_k, weights=plan.weights)
+    @property
+    def vector(self) -> npt.NDArray[np.float32]:
+        """The dense vector; raises QueryError where there is none."""
+        if self.dense is None:
+            raise QueryError("the query has no dense vector: give one, or leave the leg out")
+        return np.asarray(self.dense, dtype=np.float32)
 
 
-def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]:
-    """Return the legs that the plan asks for, by name; a leg without its vector is left out."""
-    chosen: dict[str, Select[Any]] = {}
-    for name in plan.legs:
-        if name not in index.legs:
-            raise QueryError(f'index "{index.name}" has no leg {name!r}: its legs are {", ".join(index.legs)}')
-        if name == "dense" and query.dense is not None:
-            chosen[name] = dense(
-                index, query.dense, candidates=plan.candidates, ef_search=plan.ef_search, where=plan.where
-            )
-        elif name == "lexical":
-            chosen[name] = lexical(index, query.text, candidates=plan.candidates, where=plan.where)
-        elif name == "sparse" and query.sparse is not None:
-            chosen[name] = sparse(index, query.sparse, candidates=plan.candidates, where=plan.where)
-    return chosen
+def checked(index: SearchIndex, query: Query, max_length: int) -> Query:
+    """Return the query as the index takes it; raise QueryError for what cannot be searched for."""
+    if query.text is None and query.dense is None and query.sparse is None:
+        raise QueryError("the query is empty: give a text, a dense vector or sparse weights")
+    return replace(
+        query,
+        text=None if query.text is None else checked_text(query.text, max_length),
+        dense=None if query.dense is None else _dense(index, query.dense),
+        sparse=None if query.sparse is None else _sparse(index, query.sparse),
+    )
 
 
 def checked_text(text: str, max_length: int) -> str:
@@ -83,10 +72,34 @@ def checked_text(text: str, max_length: int) -> str:
     return text
 
 
-def checked_count(name: str, count: int) -> int:
-    """Return a number of documents, `limit` or `candidates`; raise QueryError outside 1 to 1,000."""
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise QueryError(f"{name} is {count!r}: give a whole number")
-    if not 1 <= count <= MAX_COUNT:
-        raise QueryError(f"{name} is {count:,}: give 1 to {MAX_COUNT:,}")
-    return count
+def _dense(index: SearchIndex, given: Any) -> npt.NDArray[np.float32]:
+    try:
+        vector: npt.NDArray[np.float32] = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"the dense vector is not one of numbers: {error}") from error
+    sizes = {index.storage.dimensions, index.encoder.dimensions}
+    if vector.ndim != 1 or len(vector) not in sizes:
+        wanted = " or ".join(map(str, sorted(sizes)))
+        raise QueryError(f'the dense vector has shape {vector.shape}, index "{index.name}" takes {wanted} dimensions')
+    if not np.abs(vector).max() <= MAX_HALF:
+        raise QueryError("the dense vector holds NaN, infinity or numbers beyond 65,504: give one of norm 1")
+    if not vector.astype(np.float16).any():
+        raise QueryError("the dense vector is 0 in every dimension: it has no direction, so nothing is near it")
+    fitted: npt.NDArray[np.float32] = index.storage.fit(vector[np.newaxis])[0]
+    return fitted
+
+
+def _sparse(index: SearchIndex, given: Any) -> Mapping[int, float]:
+    size = index.encoder.sparse_dimensions
+    if size is None:
+        raise QueryError(f'index "{index.name}" has no sparse leg: encoder "{index.encoder.name}" has no sparse head')
+    if not isinstance(given, Mapping):
+        raise QueryError(f"the sparse weights are a {type(given).__name__}: give a mapping of token ids to weights")
+    if len(given) > MAX_TOKENS:
+        raise QueryError(f"there are {len(given):,} sparse weights, at most {MAX_TOKENS:,} are allowed")
+    for token, weight in given.items():
+        if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < size:
+            raise QueryError(f"sparse token {token!r}: give whole numbers from 0 to {size - 1:,}")
+        if not isinstance(weight, int | float | np.number) or not abs(float(weight)) <= MAX_WEIGHT:
+            raise QueryError(f"weight {weight!r} of sparse token {token}: give a finite number")
+    return given

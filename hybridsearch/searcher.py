@@ -6,50 +6,31 @@ hits = await search.search_async(async_session, "forgot my password")
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, literal, select, true
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Connection, Select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
 
 from hybridsearch.database import connecting, explained
-from hybridsearch.dense import distance_to
 from hybridsearch.encoders import Encoder
 from hybridsearch.encoders.cache import LRU, QueryCache
 from hybridsearch.encoding import work_of
-from hybridsearch.fusion import rank_name
+from hybridsearch.errors import QueryError
+from hybridsearch.hits import Hit, Hits, documents, hit_of
 from hybridsearch.model import SearchIndex
-from hybridsearch.query import Plan, Query, checked_count, checked_text, ranking
+from hybridsearch.options import Options, Plan, checked_count, plan
+from hybridsearch.query import Query, checked, checked_text
+from hybridsearch.ranking import ranking
 from hybridsearch.rerank import Scorer
 from hybridsearch.rerank import rerank as reordered
 from hybridsearch.settings import Settings, from_environment
 from hybridsearch.state import check_encoder
 from hybridsearch.template import as_text
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One document of an answer.
-
-    `score` is the fused score (higher is better), `ranks` the rank from 1 in each leg that has the document, `chunk`
-    the document's nearest piece (an object of `index.Chunk`; None while the document has no vectors).
-    """
-
-    document: Any
-    score: float
-    ranks: Mapping[str, int]
-    chunk: Any | None
-    rerank_score: float | None = None
-    """What the reranker gave; None without one."""
-
-
-class Hits(list[Hit]):
-    """The documents of an answer, best first. `degraded` says what was left undone and why; None for a whole answer."""
-
-    degraded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,97 +72,108 @@ class HybridSearch:
             encoding = self._cache.encode(text)
         return Query(text, self.index.storage.fit(encoding.dense[np.newaxis])[0], encoding.sparse)
 
-    def select(
-        self,
-        text: str | Query,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        where: ColumnElement[bool] | None = None,
-        legs: Sequence[str] | None = None,
-        weights: Mapping[str, float] | None = None,
-    ) -> Select[Any]:
-        """Return the ranking as a Select of the key columns, `score` and `rank_<leg>`, to join and filter further.
-
-        `candidates`, 1 to 1,000, is what each leg hands to the fusion (at least the limit), `where` a condition on the
-        model that acts inside every leg.
-        """
-        limit = checked_count("limit", limit)
-        candidates = checked_count("candidates", self.settings.candidates if candidates is None else candidates)
-        query = text if isinstance(text, Query) else self._query(text, legs)
-        plan = Plan(
-            candidates=max(limit, candidates),
-            ef_search=self.settings.ef_search,
-            rrf_k=self.settings.rrf_k,
-            legs=self.index.legs if legs is None else legs,
-            weights=weights,
-            where=where,
-        )
-        return ranking(self.index, query, plan).limit(limit)
-
-    def search(
-        self, session: Session, text: str | Query, /, *, limit: int = 10, rerank: Rerank | None = None, **options: Any
-    ) -> Hits:
-        """Return the best documents, best first. Options as for `select`; reads only, in the caller's transaction.
-
-        With `rerank` the first hits are read and ordered anew; where that fails or takes too long, the fused order is
-        returned and `degraded` says why.
-        """
-        query = text if isinstance(text, Query) else self._query(text, options.get("legs"))
-        wanted = checked_count("limit", limit)
-        found = wanted if rerank is None else max(wanted, checked_count("rerank top", rerank.top))
-        statement = self._documents(self.select(query, limit=found, **options), query)
-        with explained(self.index):
-            check_encoder(session, self.index, self.encoder)
-            hits = Hits(_hit(row) for row in session.execute(statement))
-        if rerank is not None:
-            hits = self._reranked(rerank, query, hits)
-        del hits[wanted:]
-        return hits
-
-    async def search_async(self, session: AsyncSession, text: str | Query, /, **options: Any) -> Hits:
-        """Do the same on an AsyncSession; the text is encoded in a thread, so the event loop goes on."""
-        query = text if isinstance(text, Query) else await asyncio.to_thread(self._query, text, options.get("legs"))
-        with explained(self.index), connecting():
-            await session.connection(bind_arguments={"mapper": self.index.mapper})
-        return await session.run_sync(self.search, query, **options)
-
-    def _query(self, text: str, legs: Sequence[str] | None) -> Query:
+    def query(self, text: str | Query, legs: Sequence[str] | None = None) -> Query:
+        """Return what is searched for in the legs: a text is encoded unless only its words are needed."""
+        if isinstance(text, Query):
+            return checked(self.index, text, self.settings.max_query_length)
         if legs is None or set(legs) - {"lexical"}:
             return self.encode(text)
         return Query(checked_text(text, self.settings.max_query_length))
+
+    def plan(self, **options: Unpack[Options]) -> Plan:
+        """Return how it is searched for: the options, checked, and completed by the settings."""
+        return plan(self.index, self.settings, options)
+
+    def select(self, text: str | Query, /, **options: Unpack[Options]) -> Select[Any]:
+        """Return the ranking as a Select of the key columns, `score` and `rank_<leg>`, to join and filter further.
+
+        Raises QueryError for what cannot be answered, EncoderError from the encoder.
+        """
+        plan = self.plan(**options)
+        return self._ranking(self.query(text, plan.legs), plan)
+
+    def search(
+        self,
+        connection: Session | Connection,
+        text: str | Query,
+        /,
+        *,
+        rerank: Rerank | None = None,
+        **options: Unpack[Options],
+    ) -> Hits:
+        """Return the best documents, best first; reads only, in the caller's transaction.
+
+        The documents are objects of the session; from a plain Connection, detached ones. With `rerank` the first hits
+        are read and ordered anew; where that fails or takes too long, the fused order is returned and `degraded` says
+        why. Raises as `select` does, and DatabaseError.
+        """
+        plan = self.plan(**options)
+        query = self.query(text, plan.legs)
+        hits = self._found(connection, query, _deep(plan, rerank, query))
+        return self._ordered(rerank, query, hits, plan.limit)
+
+    async def search_async(
+        self,
+        connection: AsyncSession | AsyncConnection,
+        text: str | Query,
+        /,
+        *,
+        rerank: Rerank | None = None,
+        **options: Unpack[Options],
+    ) -> Hits:
+        """Do the same on an AsyncSession; the text is encoded in a thread, so the event loop goes on."""
+        plan = self.plan(**options)
+        query = await asyncio.to_thread(self.query, text, plan.legs)
+        if isinstance(connection, AsyncSession):
+            with explained(self.index), connecting():
+                await connection.connection(bind_arguments={"mapper": self.index.mapper})
+        found: Callable[..., Hits] = self._found
+        hits = await connection.run_sync(found, query, _deep(plan, rerank, query))
+        return await asyncio.to_thread(self._ordered, rerank, query, hits, plan.limit)
+
+    def _ranking(self, query: Query, plan: Plan) -> Select[Any]:
+        return ranking(self.index, query, plan).limit(plan.limit)
+
+    def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
+        statement = documents(self.index, self._ranking(query, plan), query)
+        with explained(self.index), session_of(connection) as session:
+            check_encoder(session, self.index, self.encoder)
+            return Hits(hit_of(row) for row in session.execute(statement))
+
+    def _ordered(self, order: Rerank | None, query: Query, hits: Hits, limit: int) -> Hits:
+        """The first hits in the order of the reranker, if there is one."""
+        if order is not None:
+            hits = self._reranked(order, query, hits)
+        del hits[limit:]
+        return hits
 
     def _reranked(self, order: Rerank, query: Query, hits: Hits) -> Hits:
         def text(hit: Hit) -> str:
             fields = (as_text(getattr(hit.document, name)) for name in self.index.fields)
             return hit.chunk.text if hit.chunk is not None else "\n".join(filter(None, fields))
 
-        done = reordered(order.scorer, query.text, hits, text=text, timeout=order.timeout, batch=order.batch)
+        done = reordered(order.scorer, query.text or "", hits, text=text, timeout=order.timeout, batch=order.batch)
         scores: Sequence[float | None] = done.scores or [None] * len(done.items)
         reranked = Hits(replace(hit, rerank_score=score) for hit, score in zip(done.items, scores, strict=True))
         reranked.degraded = None if done.reason is None else f"not reranked: {done.reason}"
         return reranked
 
-    def _documents(self, ranking: Select[Any], query: Query) -> Select[Any]:
-        """The ranking with the model's objects, and each one's nearest chunk."""
-        index, fused = self.index, ranking.cte("ranking")
-        chunks = index.chunks
-        order: list[ColumnElement[Any]] = [chunks.c.ordinal]
-        if query.dense is not None:
-            # The sum keeps the planner off the HNSW index, whose scan could end before it meets this document.
-            order = [literal(0.0) + distance_to(index, query.dense), *order]
-        nearest = select(chunks).where(index.same_row(chunks)).order_by(*order).limit(1).lateral("nearest")
-        chunk = aliased(index.Chunk, nearest)
-        return (
-            select(index.model, chunk, *(column for column in fused.c if column.name not in index.key_names))
-            .join_from(fused, index.model, index.same_row(fused))
-            .outerjoin(nearest, true())
-            .order_by(fused.c.score.desc(), *index.keys)
-        )
+
+def _deep(plan: Plan, order: Rerank | None, query: Query) -> Plan:
+    """The plan, with as many documents as the reranker reads."""
+    if order is None:
+        return plan
+    if query.text is None:
+        raise QueryError("a query without words cannot be reranked: give its text as well")
+    limit = max(plan.limit, checked_count("rerank top", order.top))
+    return replace(plan, limit=limit, candidates=max(limit, plan.candidates))
 
 
-def _hit(row: Any) -> Hit:
-    prefix = rank_name("")
-    ranks = {str(name): rank for name, rank in row._mapping.items() if rank is not None}
-    legs = {name.removeprefix(prefix): rank for name, rank in ranks.items() if name.startswith(prefix)}
-    return Hit(document=row[0], score=row.score, ranks=legs, chunk=row[1])
+@contextmanager
+def session_of(connection: Session | Connection) -> Iterator[Session]:
+    """Yield a session: the one given, or one on the connection, in whose transaction it takes part."""
+    if isinstance(connection, Session):
+        yield connection
+        return
+    with Session(connection, join_transaction_mode="rollback_only") as session:
+        yield session

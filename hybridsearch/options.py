@@ -1,0 +1,107 @@
+"""How it is searched for: what a caller may say, and the plan that is made of it. Pure: no I/O.
+
+options: Options = {"limit": 5, "where": Article.lang == "en"}
+plan(index, settings, options).candidates       # 100, the setting
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from sqlalchemy import ColumnElement, and_
+from sqlalchemy.exc import ArgumentError
+
+from hybridsearch.errors import QueryError
+from hybridsearch.fusion import checked_weights
+from hybridsearch.model import SearchIndex
+from hybridsearch.settings import Settings
+
+MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
+
+
+class Options(TypedDict, total=False):
+    """What a caller may say of a search, each by its name; what is left out comes from the settings."""
+
+    limit: int
+    """How many documents are returned, 1 to 1,000; 10 by default."""
+
+    candidates: int
+    """How many documents each leg hands to the fusion, 1 to 1,000; at least the limit."""
+
+    where: ColumnElement[bool] | None
+    """A condition on the model, which acts inside every leg."""
+
+    legs: Sequence[str] | None
+    """The legs that are searched; by default all those of the index that the query has something for."""
+
+    weights: Mapping[str, float] | None
+    """The weight of each leg, from 0; 1 where none is given."""
+
+    rrf_k: float
+    """The constant of reciprocal rank fusion."""
+
+    ef_search: int
+    """Size of the HNSW scan's candidate list, 1 to 1,000; never less than the candidates."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How it is searched for, checked and complete. `legs` is None where the caller left the choice to the query."""
+
+    limit: int
+    candidates: int
+    ef_search: int
+    rrf_k: float
+    legs: tuple[str, ...] | None
+    weights: Mapping[str, float]
+    where: ColumnElement[bool] | None
+
+
+def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
+    """Complete the options from the settings; raise QueryError for what cannot be done."""
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        raise QueryError(f"no option {unknown[0]!r}: the options are {', '.join(Options.__annotations__)}")
+    limit = checked_count("limit", options.get("limit", 10))
+    candidates = checked_count("candidates", options.get("candidates", settings.candidates))
+    return Plan(
+        limit=limit,
+        candidates=max(limit, candidates),
+        ef_search=checked_count("ef_search", options.get("ef_search", settings.ef_search)),
+        rrf_k=options.get("rrf_k", settings.rrf_k),
+        legs=_legs(index, options.get("legs")),
+        weights=checked_weights(dict.fromkeys(index.legs), options.get("weights")),
+        where=_condition(options.get("where")),
+    )
+
+
+def checked_count(name: str, count: Any) -> int:
+    """Return a number of documents, `limit` or `candidates`; raise QueryError outside 1 to 1,000."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise QueryError(f"{name} is {count!r}: give a whole number")
+    if not 1 <= count <= MAX_COUNT:
+        raise QueryError(f"{name} is {count:,}: give 1 to {MAX_COUNT:,}")
+    return count
+
+
+def _legs(index: SearchIndex, names: Any) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    known = ", ".join(index.legs)
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise QueryError(f"legs is {names!r}: give a sequence of {known}")
+    for name in names:
+        if name not in index.legs:
+            raise QueryError(f'index "{index.name}" has no leg {name!r}: its legs are {known}')
+    if not names:
+        raise QueryError(f"no leg to fuse: give at least one of {known}")
+    return tuple(dict.fromkeys(names))
+
+
+def _condition(where: Any) -> ColumnElement[bool] | None:
+    if where is None:
+        return None
+    try:
+        return and_(where)
+    except ArgumentError as error:
+        raise QueryError(f"where is {where!r}: give a SQLAlchemy condition on the model ({error})") from error

@@ -1,0 +1,56 @@
+"""Build the one statement of a search: the legs, and their fusion. Pure: no I/O.
+
+statement = ranking(index, Query("red chair", vector), plan(index, settings, {"limit": 10}))
+"""
+
+from typing import Any
+
+from sqlalchemy import Select
+
+from hybridsearch.dense import dense
+from hybridsearch.errors import QueryError
+from hybridsearch.fusion import rrf
+from hybridsearch.lexical import lexical
+from hybridsearch.model import SearchIndex
+from hybridsearch.options import Plan
+from hybridsearch.query import Query
+from hybridsearch.sparse import sparse
+
+
+def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
+    """Return a Select of the fused ranking: key columns, `score`, `rank_<leg>`; best first, without a limit."""
+    chosen = legs(index, query, plan)
+    weights = {name: plan.weights[name] for name in chosen}
+    return rrf(chosen, keys=index.key_names, k=plan.rrf_k, weights=weights)
+
+
+def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]:
+    """Return the legs of the plan by name, each a Select of the key columns and `distance`, one row a document.
+
+    Without a choice in the plan, those that the query has something for. Raises QueryError where it has nothing for a
+    leg that was asked for.
+    """
+    names = leg_names(index, query, plan)
+    return {name: _leg(index, name, query, plan) for name in names}
+
+
+def leg_names(index: SearchIndex, query: Query, plan: Plan) -> tuple[str, ...]:
+    """Return the names of the legs that are searched."""
+    if plan.legs is None:
+        names = tuple(name for name in index.legs if query.has(name))
+        if not names:
+            raise QueryError(f'index "{index.name}" has no leg for this query: its legs are {", ".join(index.legs)}')
+        return names
+    for name in plan.legs:
+        if not query.has(name):
+            raise QueryError(f"the query has nothing for leg {name!r}: give it, or leave the leg out")
+    return plan.legs
+
+
+def _leg(index: SearchIndex, name: str, query: Query, plan: Plan) -> Select[Any]:
+    count, where = plan.candidates, plan.where
+    if name == "dense":
+        return dense(index, query.vector, candidates=count, ef_search=plan.ef_search, where=where)
+    if name == "sparse":
+        return sparse(index, query.sparse or {}, candidates=count, where=where)
+    return lexical(index, query.text or "", candidates=count, where=where)
