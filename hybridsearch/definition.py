@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
@@ -31,8 +32,14 @@ class Definition(BaseModel):
     config: str
     k1: float
     b: float
-    dense: str
-    sparse: str | None = None
+    storage: Literal["halfvec", "vector", "bit"]
+    dimensions: int
+    sparse_dimensions: int | None = None
+
+    @property
+    def dense(self) -> str:
+        """The type of the column of dense vectors."""
+        return f"{'vector' if self.storage == 'vector' else 'halfvec'}({self.dimensions})"
 
     @property
     def qualified_name(self) -> str:
@@ -108,8 +115,10 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "config": lambda p, _: f"{_literal(p.definition.config)}::regconfig",
     "k1": lambda p, _: _literal(p.definition.k1),
     "b": lambda p, _: _literal(p.definition.b),
-    # the type of the column of dense vectors: halfvec(384)
+    # the types of the vectors: halfvec(384), sparsevec(250002)
     "dense": lambda p, _: p.definition.dense,
+    "dimensions": lambda p, _: str(p.definition.dimensions),
+    "sparse": lambda p, _: f"sparsevec({p.definition.sparse_dimensions or 1})",
 }
 _PLACEHOLDER = re.compile(r"\{\{(\w+)(?::([^{}]*))?\}\}")
 _FUNCTION = re.compile(r"^create or replace function \{\{fn:(\w+)\}\}", re.MULTILINE)

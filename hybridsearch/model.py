@@ -129,8 +129,9 @@ class SearchIndex:
             config=self.config,
             k1=self.bm25.k1,
             b=self.bm25.b,
-            dense=self.storage.type.compile(_dialect),
-            sparse=None if self.encoder.sparse_dimensions is None else self.chunks.c.sparse.type.compile(_dialect),
+            storage=self.storage.kind,
+            dimensions=self.storage.dimensions,
+            sparse_dimensions=self.encoder.sparse_dimensions,
         )
 
     @property

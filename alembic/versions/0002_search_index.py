@@ -141,8 +141,9 @@ def upgrade() -> None:
             "config": "english",
             "k1": 1.2,
             "b": 0.75,
-            "dense": "HALFVEC(384)",
-            "sparse": None,
+            "storage": "halfvec",
+            "dimensions": 384,
+            "sparse_dimensions": None,
         }
     )
     # ### end Alembic commands ###
