@@ -4,6 +4,7 @@ articles = SearchIndex(Article, fields={"title": 2.0, "body": 1.0}, encoder="min
 hits = HybridSearch(articles).search(session, "forgot my password", limit=10)
 """
 
+from hybridsearch.bm25 import BM25
 from hybridsearch.companions import HNSW
 from hybridsearch.encoders import Encoder, Encoding, load_encoder
 from hybridsearch.errors import (
@@ -21,7 +22,7 @@ from hybridsearch.errors import (
 )
 from hybridsearch.fusion import rrf
 from hybridsearch.hits import Hit, Hits
-from hybridsearch.model import BM25, SearchIndex
+from hybridsearch.model import SearchIndex
 from hybridsearch.options import Options
 from hybridsearch.query import Query
 from hybridsearch.searcher import HybridSearch, Rerank

@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from hybridsearch.database import explained
+from hybridsearch.engines import engine_of
 from hybridsearch.indexing import PAGE, Page, analyze, clear, index_rows
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import clean, compact
 
 
 def backfill(
@@ -53,11 +53,12 @@ class Upkeep:
 def upkeep(engine: Engine, index: SearchIndex) -> Upkeep:
     """Merge everything that is pending, drop what belongs to removed documents; searches and writers go on."""
     merged = cleaned = 0
+    lexical = engine_of(index)
     with explained(index), Session(engine) as session:
-        while step := compact(session, index):
+        while step := lexical.compact(session, index):
             session.commit()
             merged += step
-        for step in clean(session, index):
+        for step in lexical.clean(session, index):
             session.commit()
             cleaned += step
         analyze(session, index)

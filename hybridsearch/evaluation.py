@@ -24,11 +24,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from hybridsearch.backfill import backfill
+from hybridsearch.bm25 import BM25
 from hybridsearch.database import explained
 from hybridsearch.encoders import Encoder
 from hybridsearch.errors import ConfigurationError, MissingDependency
 from hybridsearch.indexing import Page
-from hybridsearch.model import BM25, SearchIndex
+from hybridsearch.model import SearchIndex
 from hybridsearch.schema import migrate
 from hybridsearch.searcher import HybridSearch
 from hybridsearch.state import forget_encoder

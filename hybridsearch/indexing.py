@@ -24,8 +24,9 @@ from hybridsearch.chunking import split
 from hybridsearch.encoders import checked
 from hybridsearch.encoders.text import clean
 from hybridsearch.encoding import work_of
+from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import BATCH, FieldText, add_documents, compact, pending_count, prepare, remove_documents
+from hybridsearch.postings import BATCH, FieldText
 from hybridsearch.sparse import sparse_vector
 from hybridsearch.state import forget_encoder, qualified_name, register_encoder
 from hybridsearch.template import as_text, render
@@ -66,7 +67,8 @@ def index_rows(session: Session, index: SearchIndex, *, page_size: int = PAGE) -
     The caller commits, after each page (then a stopped run goes on where it was) or at the end. Raises EncoderMismatch
     if the index was filled by another encoder; EncoderError from the encoder, with nothing of that page written.
     """
-    prepare(session, index)
+    engine = engine_of(index)
+    engine.prepare(session, index)
     after: tuple[Any, ...] | None = None
     written = 0
     while rows := _locked_page(session, index, after, page_size):
@@ -78,15 +80,15 @@ def index_rows(session: Session, index: SearchIndex, *, page_size: int = PAGE) -
             written = 0
             yield from _compacted(session, index)
     removed = _orphans(session, index)
-    remove_documents(session, index, removed)
+    engine.remove(session, index, removed)
     yield Page(removed=len(removed))
-    if pending_count(session, index) > MAX_PENDING:
+    if engine.waiting(session, index) > MAX_PENDING:
         yield from _compacted(session, index)
 
 
 def _compacted(session: Session, index: SearchIndex) -> Iterator[Page]:
     """Merge what is pending, a step at a time; yield after each."""
-    while compact(session, index):
+    while engine_of(index).compact(session, index):
         yield Page()
 
 
@@ -149,9 +151,10 @@ def _index_page(session: Session, index: SearchIndex, rows: Sequence[Row[Any]]) 
                 old.append(number)
     if changed:
         chunks = _encoded(index, [(key, content) for key, content, _ in changed])
-        remove_documents(session, index, old)
+        engine = engine_of(index)
+        engine.remove(session, index, old)
         numbers = _insert_documents(session, index, [(key, digest) for key, _, digest in changed])
-        add_documents(
+        engine.add(
             session,
             index,
             numbers,

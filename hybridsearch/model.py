@@ -8,9 +8,8 @@ Nothing is written to the model's table. The companions stand beside it, in its 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     Column,
@@ -27,6 +26,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, deferred, relationship
 
+from hybridsearch.bm25 import BM25
 from hybridsearch.companions import HNSW, Companions
 from hybridsearch.definition import Definition
 from hybridsearch.encoders import Encoder, load_encoder
@@ -37,27 +37,9 @@ from hybridsearch.template import render
 
 _INFO = "hybridsearch"  # the key in MetaData.info
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+Engine = Literal["sql", "memory"]
 MAX_IDENTIFIER = 63  # bytes
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
-
-
-@dataclass(frozen=True)
-class BM25:
-    """Parameters of BM25: saturation of term frequency (`k1`, from 0) and length normalisation (`b`, 0 to 1).
-
-    The formula is Lucene's: sum over the query's terms of
-    idf · tf · (k1 + 1) / (tf + k1 (1 - b + b · length / average)), with
-    idf = ln(1 + (N - n + 0.5) / (n + 0.5)) for a term in n of N documents (Robertson & Zaragoza, 2009).
-    """
-
-    k1: float = 1.2
-    b: float = 0.75
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.k1 < float("inf"):
-            raise DeclarationError(f"BM25 k1 is {self.k1}: give a number from 0 up")
-        if not 0 <= self.b <= 1:
-            raise DeclarationError(f"BM25 b is {self.b}: give a number from 0 to 1")
 
 
 class SearchIndex:
@@ -67,8 +49,9 @@ class SearchIndex:
     and in length (BM25F). A plain sequence of names weighs each 1. `title` names the field whose text goes in front of
     every chunk. `template` makes the text that is encoded from the fields (`"{title}. Brand: {brand}."`, nulls left
     out with their label); without it they follow one another. `storage` keeps dense vectors as `halfvec`, `vector` or
-    `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration. `name`
-    is the prefix of the companion tables (the model's table by default): give one to put a second index on a model.
+    `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration.
+    `engine` ranks by words: "sql", or "memory" (docs/engines.md). `name` is the prefix of the companion tables (the
+    model's table by default): give one to put a second index on a model.
 
     Raises DeclarationError for what cannot be built.
     """
@@ -85,6 +68,7 @@ class SearchIndex:
         storage: Kind = "halfvec",
         dimensions: int | None = None,
         bm25: BM25 | None = None,
+        engine: Engine = "sql",
         hnsw: HNSW | None = None,
         name: str | None = None,
     ) -> None:
@@ -101,6 +85,7 @@ class SearchIndex:
             render(template, dict.fromkeys(self.fields, ""))
         self.config = config
         self.bm25 = bm25 or BM25()
+        self.engine = _engine(self.name, engine, self.bm25)
         self.hnsw = hnsw or HNSW()
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.storage = _storage(self.name, self.encoder, storage, dimensions)
@@ -110,10 +95,11 @@ class SearchIndex:
         make = Companions(self.name, self.table)
         self.documents = make.documents()
         self.chunks = make.chunks(self.storage, self.encoder.sparse_dimensions, self.hnsw)
-        self.terms = make.terms()
-        self.postings = make.postings()
-        self.pending = make.pending()
-        self.statistics = make.statistics()
+        if engine == "sql":
+            self.terms = make.terms()
+            self.postings = make.postings()
+            self.pending = make.pending()
+            self.statistics = make.statistics()
         _follow(self)
 
     @cached_property
@@ -159,8 +145,13 @@ class SearchIndex:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The companion tables."""
-        return (self.documents, self.chunks, self.terms, self.postings, self.pending, self.statistics)
+        """The companion tables: those of every index, and those of its engine."""
+        return (self.documents, self.chunks, *self.lexical_tables)
+
+    @property
+    def lexical_tables(self) -> tuple[Table, ...]:
+        """The companion tables that the engine needs."""
+        return (self.terms, self.postings, self.pending, self.statistics) if self.engine == "sql" else ()
 
     @cached_property
     def Chunk(self) -> type[Any]:  # noqa: N802 - a class
@@ -203,6 +194,16 @@ def _follow(index: SearchIndex) -> None:
 
     event.listen(metadata, "after_create", created)
     event.listen(metadata, "before_drop", dropped)
+
+
+def _engine(name: str, engine: Engine, bm25: BM25) -> Engine:
+    if engine not in get_args(Engine):
+        raise DeclarationError(
+            f'index "{name}": no engine is called {engine!r}; there are {", ".join(get_args(Engine))}'
+        )
+    if engine == "sql" and bm25.idf == "okapi":
+        raise DeclarationError(f'index "{name}": the engine "sql" has idf "lucene" alone; "memory" has "okapi" too')
+    return engine
 
 
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:

@@ -26,12 +26,13 @@ class Query:
     """What is searched for: the words, and what an encoder made of them, or vectors of your own.
 
     `dense` has shape (dimensions,), of the encoder or of the index's storage; `sparse` maps token ids, from 0, to
-    weights. None leaves the leg out.
+    weights. None leaves the leg out. `read` is what an engine that ranks in this process has read of the rows.
     """
 
     text: str | None = None
     dense: npt.NDArray[np.float32] | Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
+    read: Any = None
 
     def has(self, leg: str) -> bool:
         """Return whether there is something to search for in a leg."""

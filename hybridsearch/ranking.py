@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Select
 
 from hybridsearch.dense import dense
+from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
 from hybridsearch.fusion import rrf
-from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -53,4 +53,4 @@ def _leg(index: SearchIndex, name: str, query: Query, plan: Plan) -> Select[Any]
         return dense(index, query.vector, candidates=count, ef_search=plan.ef_search, where=where)
     if name == "sparse":
         return sparse(index, query.sparse or {}, candidates=count, where=where)
-    return lexical(index, query.text or "", candidates=count, where=where)
+    return engine_of(index).leg(index, query.text or "", candidates=count, where=where, read=query.read)

@@ -20,12 +20,13 @@ from hybridsearch.database import connecting, explained
 from hybridsearch.encoders import Encoder
 from hybridsearch.encoders.cache import LRU, QueryCache
 from hybridsearch.encoding import work_of
+from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
 from hybridsearch.hits import Hit, Hits, documents, hit_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Options, Plan, checked_count, plan
 from hybridsearch.query import Query, checked, checked_text
-from hybridsearch.ranking import ranking
+from hybridsearch.ranking import leg_names, ranking
 from hybridsearch.rerank import Scorer
 from hybridsearch.rerank import rerank as reordered
 from hybridsearch.settings import Settings, from_environment
@@ -79,6 +80,12 @@ class HybridSearch:
         if legs is None or set(legs) - {"lexical"}:
             return self.encode(text)
         return Query(checked_text(text, self.settings.max_query_length))
+
+    def read(self, session: Session, query: Query) -> Query:
+        """Return the query with what the engine has to read of the rows before the statement: only `memory` does."""
+        if query.text is None:
+            return query
+        return replace(query, read=engine_of(self.index).read(session, self.index, query.text))
 
     def plan(self, **options: Unpack[Options]) -> Plan:
         """Return how it is searched for: the options, checked, and completed by the settings."""
@@ -135,8 +142,10 @@ class HybridSearch:
         return ranking(self.index, query, plan).limit(plan.limit)
 
     def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
-        statement = documents(self.index, self._ranking(query, plan), query)
         with explained(self.index), session_of(connection) as session:
+            if "lexical" in leg_names(self.index, query, plan):
+                query = self.read(session, query)
+            statement = documents(self.index, self._ranking(query, plan), query)
             check_encoder(session, self.index, self.encoder)
             return Hits(hit_of(row) for row in session.execute(statement))
 

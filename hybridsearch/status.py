@@ -5,9 +5,10 @@ status(session, articles).documents
 
 from dataclasses import dataclass
 
-from sqlalchemy import Float, case, cast, func, select
+from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
+from hybridsearch.engines import engine_of
 from hybridsearch.indexing import count_rows
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import filled, qualified_name
@@ -37,24 +38,13 @@ class Status:
 
 def status(session: Session, index: SearchIndex) -> Status:
     """Count what the index holds. Reads the companion tables whole: for people and monitors, not for every request."""
-    postings = index.postings
-    held = postings.c.documents
-    blocks, entries, dead = session.execute(
-        select(
-            func.count(),
-            func.coalesce(func.sum(case((held > 0, held))), 0),
-            func.coalesce(func.sum(case((held < 0, -held))), 0),
-        )
-    ).one()
+    stored = engine_of(index).statistics(session, index)
     documents, average = session.execute(
         select(func.count(), func.coalesce(func.avg(cast(index.documents.c.length, Float(53))), 0.0)).select_from(
             index.documents
         )
     ).one()
-    count = {
-        table.name: session.scalar(select(func.count()).select_from(table)) or 0
-        for table in (index.chunks, index.terms, index.pending)
-    }
+    chunks = session.scalar(select(func.count()).select_from(index.chunks)) or 0
     quoted = session.get_bind().dialect.identifier_preparer.format_table
     size = sum(
         session.scalar(select(func.pg_total_relation_size(func.to_regclass(quoted(table))))) or 0
@@ -65,12 +55,12 @@ def status(session: Session, index: SearchIndex) -> Status:
         encoder=session.scalar(select(filled.c.fingerprint).where(filled.c.name == qualified_name(index))),
         rows=count_rows(session, index),
         documents=documents,
-        chunks=count[index.chunks.name],
-        terms=count[index.terms.name],
-        blocks=blocks,
-        postings=int(entries),
-        pending=count[index.pending.name],
-        dead=int(dead) / max(int(entries), 1),
+        chunks=chunks,
+        terms=stored.terms,
+        blocks=stored.blocks,
+        postings=stored.postings,
+        pending=stored.pending,
+        dead=stored.dead / max(stored.postings, 1),
         average_length=float(average),
         bytes=int(size),
     )

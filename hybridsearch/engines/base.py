@@ -1,0 +1,73 @@
+"""What a lexical engine is: how documents get into it, what a search asks it for.
+
+    engine = engine_of(index)
+    engine.add(session, index, numbers, texts)
+    engine.leg(index, "red chair", candidates=100)        # Select(article_id, distance)
+
+The text analysis is ours in every engine (`hybridsearch.terms`, in SQL): an engine keeps terms, and ranks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Select
+from sqlalchemy.orm import Session
+
+from hybridsearch.model import SearchIndex
+from hybridsearch.postings import FieldText
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an engine has stored: terms, rows of postings, postings, those of removed documents, waiting documents."""
+
+    terms: int = 0
+    blocks: int = 0
+    postings: int = 0
+    dead: int = 0
+    pending: int = 0
+
+
+class LexicalEngine(Protocol):
+    """One way to rank documents by their words. Has no state of an index but what can be read again from its rows."""
+
+    name: str
+
+    def prepare(self, session: Session, index: SearchIndex) -> None:
+        """Make the engine's tables ready for documents: called before the first, and harmless after."""
+
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+        """Take documents in, under numbers that are new and stand in the table of documents."""
+
+    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+        """Take documents out, and out of the table of documents."""
+
+    def compact(self, session: Session, index: SearchIndex) -> int:
+        """Do one bounded step of merging; return how many documents it took, 0 at the end. The caller commits."""
+
+    def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Drop what is left of removed documents, in bounded steps; the caller commits after each."""
+
+    def waiting(self, session: Session, index: SearchIndex) -> int:
+        """Return how many documents and removals wait for `compact`."""
+
+    def statistics(self, session: Session, index: SearchIndex) -> Statistics:
+        """Count what is stored; zeros where the engine does not store it, or does not tell."""
+
+    def read(self, session: Session, index: SearchIndex, text: str) -> Any:
+        """Return what `leg` needs to know of the rows beforehand; None where it all happens in the statement."""
+
+    def leg(
+        self,
+        index: SearchIndex,
+        text: str,
+        *,
+        candidates: int,
+        where: ColumnElement[bool] | None = None,
+        read: Any = None,
+    ) -> Select[Any]:
+        """Return the best documents: their keys and `distance`, the negated score, nearest first, ties by key.
+
+        `where`, a condition on the model, holds for all of them. `read` is what `read` gave for the same text.
+        """

@@ -1,0 +1,283 @@
+"""The engine `memory`: rank-bm25 in this process, for small tables and notebooks.
+
+Nothing is stored but the vectors. Before a search the rows are looked over, in the caller's transaction, and those that
+are new or changed are analysed, by the same SQL function as everywhere: an answer is of the rows as the transaction
+sees them at that moment. Scores go into the search's one statement as arrays, so the fusion, `where=` and the order of
+ties are those of every other engine. N, n and the average length are those of all rows.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import (
+    DOUBLE_PRECISION,
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    Text,
+    cast,
+    column,
+    delete,
+    func,
+    literal,
+    select,
+    table,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Session
+
+from hybridsearch.bm25 import BM25, lucene_idf
+from hybridsearch.encoders.optional import require
+from hybridsearch.engines.base import Statistics
+from hybridsearch.errors import QueryError
+from hybridsearch.lexical import configuration, terms_of
+from hybridsearch.model import SearchIndex
+from hybridsearch.postings import FieldText
+
+MAX_DOCUMENTS = 10_000
+PAGE = 500  # rows that are read and analysed at once
+
+Key = tuple[Any, ...]
+Counts = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The score of every document that has a word of the query; keys and scores in the same order."""
+
+    keys: Sequence[Key]
+    scores: Sequence[float]
+
+
+@dataclass
+class Rows:
+    """What this process knows of an index's rows in one database, as of `fingerprint`."""
+
+    fingerprint: Any = None
+    versions: dict[Key, str] = field(default_factory=dict)
+    counts: dict[Key, Counts] = field(default_factory=dict)
+    ranker: Any = None
+
+
+class MemoryEngine:
+    """rank-bm25's BM25Okapi, or the same with Lucene's idf, over weighted frequencies; O(documents) a query."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: WeakKeyDictionary[SearchIndex, dict[tuple[Any, ...], Rows]] = WeakKeyDictionary()
+
+    def prepare(self, session: Session, index: SearchIndex) -> None:
+        """Nothing to make ready."""
+
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+        """Nothing to store."""
+
+    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+        """Take the documents out of the numbering."""
+        session.execute(delete(index.documents).where(index.documents.c.id.in_(numbers)))
+
+    def compact(self, session: Session, index: SearchIndex) -> int:
+        """Nothing to merge."""
+        return 0
+
+    def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Nothing to drop."""
+        yield from ()
+
+    def waiting(self, session: Session, index: SearchIndex) -> int:
+        """Nothing waits."""
+        return 0
+
+    def statistics(self, session: Session, index: SearchIndex) -> Statistics:
+        """Nothing is stored."""
+        return Statistics()
+
+    def read(self, session: Session, index: SearchIndex, text: str) -> Scores:
+        """Look over the rows, then score them all. Raises QueryError above MAX_DOCUMENTS rows."""
+        query = _analysed(session, index, [(0, 1.0, text)])[0]
+        with self._lock:
+            rows = self._current(session, index)
+            return _scores(rows, query)
+
+    def leg(
+        self,
+        index: SearchIndex,
+        text: str,
+        *,
+        candidates: int,
+        where: ColumnElement[bool] | None = None,
+        read: Any = None,
+    ) -> Select[Any]:
+        """Return the leg made of the scores in `read`; of those, the rows that are still there."""
+        if not isinstance(read, Scores):
+            raise QueryError(
+                f'index "{index.name}" is ranked in this process, which has to read its rows first: '
+                f"use search(session, ...), or choose the engine sql"
+            )
+        found = _as_rows(index, read)
+        distance = (-found.c.score).label("distance")
+        keys = [found.c[name] for name in index.key_names]
+        leg = select(*keys, distance).join_from(found, index.table, index.same_row(found))
+        if where is not None:
+            leg = leg.where(where)
+        return leg.order_by(distance, *keys).limit(candidates)
+
+    def _current(self, session: Session, index: SearchIndex) -> Rows:
+        """The rows as this transaction sees them."""
+        place, fingerprint = _fingerprint(session, index)
+        rows = self._rows.setdefault(index, {}).setdefault(place, Rows())
+        if rows.fingerprint != fingerprint:
+            _refresh(session, index, rows)
+            rows.fingerprint = fingerprint
+        return rows
+
+
+def _fingerprint(session: Session, index: SearchIndex) -> tuple[tuple[Any, ...], Any]:
+    """Which database this is, and two numbers that change with every insert, update and delete."""
+    source = _source(index)
+    started, database, count, versions = session.execute(
+        select(
+            func.pg_postmaster_start_time(),
+            func.current_database(),
+            func.count(),
+            func.bit_xor(func.hashtextextended(_version(source), 0)),
+        ).select_from(source)
+    ).one()
+    if count > MAX_DOCUMENTS:
+        raise QueryError(
+            f'index "{index.name}" has {count:,} documents, engine "memory" takes {MAX_DOCUMENTS:,}: '
+            f'declare it with engine="sql"'
+        )
+    return (started, database), (count, versions)
+
+
+def _source(index: SearchIndex) -> Any:
+    """The model's table with the system columns that say which version of a row one sees."""
+    columns = [column(known.name, known.type) for known in index.table.columns]
+    system: list[Any] = [column(name) for name in ("tableoid", "ctid", "xmin")]
+    return table(index.table.name, *columns, *system, schema=index.table.schema)
+
+
+def _version(source: Any) -> ColumnElement[str]:
+    return func.concat_ws(" ", *(cast(source.c[name], Text) for name in ("tableoid", "ctid", "xmin")))
+
+
+def _refresh(session: Session, index: SearchIndex, rows: Rows) -> None:
+    """Analyse the rows that are new or changed, forget those that are gone."""
+    source = _source(index)
+    keys = [source.c[key.name] for key in index.keys]
+    width = len(keys)
+    versions = {tuple(row[:width]): row[width] for row in session.execute(select(*keys, _version(source)))}
+    changed = [key for key, version in versions.items() if rows.versions.get(key) != version]
+    counts = {key: known for key, known in rows.counts.items() if key in versions}
+    texts = [cast(source.c[_column(index, name)], Text) for name in index.fields]
+    for start in range(0, len(changed), PAGE):
+        page = select(*keys, *texts).where(tuple_(*keys).in_(changed[start : start + PAGE]))
+        counts |= _counted(session, index, session.execute(page).all())
+    rows.versions, rows.counts = versions, {key: counts[key] for key in versions if key in counts}
+    rows.ranker = _ranker(list(rows.counts.values()), index.bm25)
+
+
+def _column(index: SearchIndex, name: str) -> str:
+    return str(index.mapper.column_attrs[name].columns[0].name)
+
+
+def _counted(session: Session, index: SearchIndex, page: Sequence[Row[Any]]) -> dict[Key, Counts]:
+    """The weighted term counts of rows (key columns, then fields)."""
+    width = len(index.keys)
+    weights = list(index.fields.values())
+    texts = [
+        (number, weight, text)
+        for number, row in enumerate(page)
+        for weight, text in zip(weights, row[width:], strict=True)
+        if text is not None
+    ]
+    analysed = _analysed(session, index, texts)
+    return {tuple(row[:width]): analysed.get(number, {}) for number, row in enumerate(page)}
+
+
+def _analysed(
+    session: Session, index: SearchIndex, texts: Sequence[tuple[int, float, str]]
+) -> dict[int, dict[str, float]]:
+    """Sum up the weighted terms of texts, given as (number, weight, text), by number."""
+    numbers, weights, contents = (list(part) for part in zip(*texts, strict=True)) if texts else ([], [], [])
+    given = (
+        func.unnest(
+            cast(literal(numbers, ARRAY(Integer)), ARRAY(Integer)),
+            cast(literal(weights, ARRAY(DOUBLE_PRECISION)), ARRAY(DOUBLE_PRECISION)),
+            cast(literal(contents, ARRAY(Text)), ARRAY(Text)),
+        )
+        .table_valued(column("number", Integer), column("weight", DOUBLE_PRECISION), column("content", Text))
+        .render_derived(name="given")
+    )
+    term = terms_of(configuration(index), given.c.content).lateral()
+    weighted = func.sum(given.c.weight * term.c.frequency).label("weighted")
+    entry = (
+        select(given.c.number, term.c.term, weighted)
+        .join_from(given, term, literal(True))
+        .group_by(given.c.number, term.c.term)
+        .subquery("entry")
+    )
+    counts = cast(func.jsonb_object_agg(entry.c.term, entry.c.weighted), JSONB)
+    found = {row[0]: row[1] for row in session.execute(select(entry.c.number, counts).group_by(entry.c.number))}
+    return {number: found.get(number, {}) for number in {0, *numbers}}
+
+
+def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:
+    """rank-bm25's BM25Okapi over weighted counts instead of lists of words; None where there is no word at all."""
+    if not any(counts):
+        return None
+    okapi: Any = require("rank_bm25", extra="memory").BM25Okapi
+
+    class Weighted(okapi):  # type: ignore[misc]
+        def _initialize(self, corpus: Sequence[Counts]) -> dict[str, int]:
+            having: dict[str, int] = {}
+            for document in corpus:
+                self.doc_freqs.append(document)
+                self.doc_len.append(sum(document.values()))
+                for term in document:
+                    having[term] = having.get(term, 0) + 1
+            self.corpus_size = len(corpus)
+            self.avgdl = sum(self.doc_len) / self.corpus_size
+            return having
+
+        def _calc_idf(self, nd: Mapping[str, int]) -> None:
+            if bm25.idf == "okapi":
+                super()._calc_idf(nd)
+            else:
+                self.idf = {term: lucene_idf(self.corpus_size, count) for term, count in nd.items()}
+
+    return Weighted(counts, k1=bm25.k1, b=bm25.b, epsilon=bm25.epsilon)
+
+
+def _scores(rows: Rows, query: Counts) -> Scores:
+    keys = list(rows.counts)
+    if rows.ranker is None or not query:
+        return Scores([], [])
+    words = [term for term, times in query.items() for _ in range(round(times))]
+    scores = rows.ranker.get_scores(words)
+    having = [place for place, counts in enumerate(rows.ranker.doc_freqs) if not query.keys().isdisjoint(counts)]
+    return Scores([keys[place] for place in having], [float(scores[place]) for place in having])
+
+
+def _as_rows(index: SearchIndex, scores: Scores) -> Any:
+    """The scores as a FROM element: the key columns as in the companions, and `score`."""
+    parts = list(zip(*scores.keys, strict=True)) if scores.keys else [()] * len(index.keys)
+    arrays = [
+        cast(literal(list(values), ARRAY(key.type)), ARRAY(key.type))
+        for key, values in zip(index.keys, parts, strict=True)
+    ]
+    numbers = cast(literal(list(scores.scores), ARRAY(DOUBLE_PRECISION)), ARRAY(DOUBLE_PRECISION))
+    columns = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]
+    return (
+        func.unnest(*arrays, numbers)
+        .table_valued(*columns, column("score", DOUBLE_PRECISION))
+        .render_derived(name="found")
+    )

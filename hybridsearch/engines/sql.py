@@ -1,0 +1,71 @@
+"""The engine `sql`, the default: exact BM25 by SQL functions of our own, on a stock server. docs/sparse-engine.md."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy.orm import Session
+
+from hybridsearch import postings
+from hybridsearch.engines.base import Statistics
+from hybridsearch.lexical import lexical
+from hybridsearch.model import SearchIndex
+from hybridsearch.postings import FieldText
+
+
+class SqlEngine:
+    """Postings in ordinary tables; scores are exact in every snapshot."""
+
+    name = "sql"
+
+    def prepare(self, session: Session, index: SearchIndex) -> None:
+        """Set up the row of statistics and the columns' storage."""
+        postings.prepare(session, index)
+
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+        """Write the documents' terms where every query reads them and `compact` finds them."""
+        postings.add_documents(session, index, numbers, texts)
+
+    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+        """Take the documents out of N, n and the average length at once, and of the postings later."""
+        postings.remove_documents(session, index, numbers)
+
+    def compact(self, session: Session, index: SearchIndex) -> int:
+        """Merge some pending documents into the postings."""
+        return postings.compact(session, index)
+
+    def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Drop the postings of removed documents."""
+        yield from postings.clean(session, index)
+
+    def waiting(self, session: Session, index: SearchIndex) -> int:
+        """Count the pending documents and removals."""
+        return postings.pending_count(session, index)
+
+    def statistics(self, session: Session, index: SearchIndex) -> Statistics:
+        """Count terms, rows of postings and postings: a read of all of them."""
+        held = index.postings.c.documents
+        blocks, entries, dead = session.execute(
+            select(
+                func.count(),
+                func.coalesce(func.sum(case((held > 0, held))), 0),
+                func.coalesce(func.sum(case((held < 0, -held))), 0),
+            )
+        ).one()
+        terms = session.scalar(select(func.count()).select_from(index.terms)) or 0
+        return Statistics(terms, blocks, int(entries), int(dead), self.waiting(session, index))
+
+    def read(self, session: Session, index: SearchIndex, text: str) -> None:
+        """Read nothing: one statement does it all."""
+
+    def leg(
+        self,
+        index: SearchIndex,
+        text: str,
+        *,
+        candidates: int,
+        where: ColumnElement[bool] | None = None,
+        read: Any = None,
+    ) -> Select[Any]:
+        """Return the lexical leg, see `hybridsearch.lexical`."""
+        return lexical(index, text, candidates=candidates, where=where)
