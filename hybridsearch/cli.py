@@ -26,9 +26,11 @@ from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
 from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
+from hybridsearch.display_explain import explanations_table, why_not_table
 from hybridsearch.encoders.onnx_export import export_onnx
 from hybridsearch.evaluation import evaluate
 from hybridsearch.indexing import count_rows
+from hybridsearch.keys import typed
 from hybridsearch.schema import migrate as apply_migrations
 from hybridsearch.searcher import HybridSearch
 from hybridsearch.status import status as read_status
@@ -122,6 +124,34 @@ def search(
             _print_json(hits_as_json(hits, searcher.index))
         else:
             console.print(hits_table(query, hits, searcher.index, encoding, querying))
+
+
+@app.command()
+def explain(
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    database: Database = None,
+    app: App = None,
+    index: IndexName = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many documents, 1 to 1,000.")] = 3,
+    document: Annotated[
+        str | None, typer.Option("--document", help="A key: say what became of this document instead.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the scores of the hits are made of, or why a document is not among them."""
+    searcher = HybridSearch(choose(find_indexes(app), index))
+    key = None if document is None else typed(searcher.index, document)
+    encoded = searcher.encode(query)
+    with connected(database) as engine, Session(engine) as session:
+        if key is not None:
+            missed = searcher.why_not(session, encoded, key, limit=limit)
+            _print_json(missed.to_dict()) if as_json else console.print(why_not_table(query, missed))
+            return
+        found = searcher.explain(session, encoded, limit=limit)
+        if as_json:
+            _print_json([one.to_dict() for one in found])
+        else:
+            console.print(explanations_table(query, found, searcher.index))
 
 
 @app.command()

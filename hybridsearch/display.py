@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hybridsearch.evaluation import Quality
+from hybridsearch.explanation import Explanation
 from hybridsearch.hits import Hit
 from hybridsearch.indexing import Page
 from hybridsearch.model import SearchIndex
@@ -52,13 +53,13 @@ def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: fl
     return table
 
 
-def label(hit: Hit, index: SearchIndex) -> str:
+def label(hit: Hit | Explanation, index: SearchIndex) -> str:
     """Return one line that names a document: its title, or its first field."""
     shown = str(getattr(hit.document, index.title or next(iter(index.fields))) or "")
     return " ".join(shown.split()) or str(key_of(hit, index))
 
 
-def key_of(hit: Hit, index: SearchIndex) -> dict[str, Any]:
+def key_of(hit: Hit | Explanation, index: SearchIndex) -> dict[str, Any]:
     """Return the primary key of a hit's document, by column."""
     return {key.name: getattr(hit.document, index.mapper.get_property_by_column(key).key) for key in index.keys}
 

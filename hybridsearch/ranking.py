@@ -3,6 +3,7 @@
 statement = ranking(index, Query("red chair", vector), plan(index, settings, {"limit": 10}))
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Select
@@ -19,7 +20,11 @@ from hybridsearch.sparse import sparse
 
 def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
     """Return a Select of the fused ranking: key columns, `score`, `rank_<leg>`; best first, without a limit."""
-    chosen = legs(index, query, plan)
+    return fused(index, legs(index, query, plan), plan)
+
+
+def fused(index: SearchIndex, chosen: Mapping[str, Select[Any]], plan: Plan) -> Select[Any]:
+    """Return the fusion of some legs, by the plan."""
     weights = {name: plan.weights[name] for name in chosen}
     return rrf(chosen, keys=index.key_names, k=plan.rrf_k, weights=weights)
 

@@ -22,7 +22,10 @@ from hybridsearch.encoders.cache import LRU, QueryCache
 from hybridsearch.encoding import work_of
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
+from hybridsearch.explain import explain
+from hybridsearch.explanation import Explanation
 from hybridsearch.hits import Hit, Hits, documents, hit_of
+from hybridsearch.missed import WhyNot, why_not
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Options, Plan, checked_count, plan
 from hybridsearch.query import Query, checked, checked_text
@@ -137,6 +140,36 @@ class HybridSearch:
         found: Callable[..., Hits] = self._found
         hits = await connection.run_sync(found, query, _deep(plan, rerank, query))
         return await asyncio.to_thread(self._ordered, rerank, query, hits, plan.limit)
+
+    def explain(
+        self, connection: Session | Connection, text: str | Query, /, **options: Unpack[Options]
+    ) -> list[Explanation]:
+        """Return the hits of a search with what their scores are made of. Options and errors as for `search`."""
+        plan = self.plan(**options)
+        return self._explained(connection, self.query(text, plan.legs), plan)
+
+    async def explain_async(
+        self, connection: AsyncSession | AsyncConnection, text: str | Query, /, **options: Unpack[Options]
+    ) -> list[Explanation]:
+        """Do the same on an AsyncSession or AsyncConnection."""
+        plan = self.plan(**options)
+        query = await asyncio.to_thread(self.query, text, plan.legs)
+        return await connection.run_sync(self._explained, query, plan)
+
+    def why_not(
+        self, connection: Session | Connection, text: str | Query, document: Any, /, **options: Unpack[Options]
+    ) -> WhyNot:
+        """Return which stage of a search lost a document, given as an object of the model or as its key."""
+        plan = self.plan(**options)
+        query = self.query(text, plan.legs)
+        with explained(self.index), session_of(connection) as session:
+            check_encoder(session, self.index, self.encoder)
+            return why_not(session, self.index, query, plan, document)
+
+    def _explained(self, connection: Session | Connection, query: Query, plan: Plan) -> list[Explanation]:
+        with explained(self.index), session_of(connection) as session:
+            check_encoder(session, self.index, self.encoder)
+            return explain(session, self.index, query, plan)
 
     def _ranking(self, query: Query, plan: Plan) -> Select[Any]:
         return ranking(self.index, query, plan).limit(plan.limit)

@@ -27,6 +27,7 @@ COMMANDS = {
     "migrate": ["--database"],
     "index": ["--database", "--app", "--index", "--rebuild"],
     "search": ["--database", "--app", "--index", "--limit", "--json"],
+    "explain": ["--database", "--app", "--index", "--limit", "--document", "--json"],
     "status": ["--database", "--app", "--json"],
 }
 
@@ -101,6 +102,26 @@ def test_search_prints_json(shop: URL) -> None:
     assert first["ranks"] == {"dense": 1, "lexical": 1}
     assert first["score"] == pytest.approx(2 / 61, abs=1e-9)
     assert (first["rank"], second["rank"]) == (1, 2)
+
+
+def test_explain_prints_a_table_and_json(shop: URL) -> None:
+    (first,) = json.loads(run("explain", "red chair", *APP, "--limit", "1", "--json", database=shop).stdout)
+    assert first["key"] == {"id": 1}
+    assert first["score"] == pytest.approx(sum(leg["share"] for leg in first["legs"].values()), abs=1e-12)
+    assert {term["term"] for term in first["lexical"]["terms"]} == {"red", "chair"}
+    done = run("explain", "red chair", *APP, "--limit", "1", database=shop, COLUMNS="140")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"│\s+1 │ Red chair\s+│ score\s+│\s+│ 0\.032787 │", done.stdout)
+    assert f"{first['lexical']['terms'][0]['score']:.4f}" in done.stdout
+
+
+def test_explain_says_what_became_of_a_document(shop: URL) -> None:
+    done = run("explain", "red chair", *APP, "--document", "2", "--limit", "1", database=shop, COLUMNS="140")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"id 2\s+│ outvoted\s+│ rank \d of the fused list, after the limit of 1", done.stdout)
+    missed = json.loads(run("explain", "chair", *APP, "--document", "77", "--json", database=shop).stdout)
+    assert (missed["stage"], missed["key"]) == ("no such row", {"id": 77})
+    assert refusal("explain", "chair", *APP, "--document", "x", database=shop) == "document key 'x': id is a int"
 
 
 def test_status_prints_a_table_and_json(shop: URL) -> None:

@@ -1,0 +1,205 @@
+"""Ask the database why: one statement gives the ranking and everything that the scores are made of, of one snapshot.
+
+explain(session, index, query, plan)[0].lexical.terms[0].idf
+
+The legs, their fusion and the documents are those of a search; `hybridsearch.explanation` does the sums again.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pgvector.sqlalchemy import SPARSEVEC
+from sqlalchemy import (
+    CTE,
+    REAL,
+    Integer,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+    type_coerce,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from hybridsearch.explanation import (
+    Asked,
+    DensePart,
+    Explanation,
+    LexicalPart,
+    SparsePart,
+    Statistics,
+    bm25,
+    inner_product,
+    reciprocal_rank,
+)
+from hybridsearch.hits import documents, hit_of
+from hybridsearch.lexical import DOUBLE, configuration, terms_of
+from hybridsearch.model import SearchIndex
+from hybridsearch.options import Plan
+from hybridsearch.query import Query
+from hybridsearch.ranking import fused, legs
+from hybridsearch.sparse import sparse_vector
+
+SCORE = "score_of_"
+
+
+def explain(session: Session, index: SearchIndex, query: Query, plan: Plan) -> list[Explanation]:
+    """Return the hits of a search, best first, each with what its score is made of."""
+    rows = session.execute(_statement(index, query, plan))
+    return [_explanation(index, query, plan, rank, row) for rank, row in enumerate(rows, 1)]
+
+
+def _statement(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
+    """The statement of a search, and beside each hit what its scores in the legs are made of."""
+    found = legs(index, query, plan)
+    statement = documents(index, fused(index, found, plan).limit(plan.limit), query)
+    for name, leg in found.items():
+        entry = leg.cte(f"leg_{name}")
+        statement = statement.outerjoin(entry, index.same_row(entry)).add_columns(
+            (-entry.c.distance).label(SCORE + name)
+        )
+    if "lexical" in found:
+        statement = _with_terms(statement, index, query.text or "")
+    if "sparse" in found:
+        statement = _with_tokens(statement, index, query.sparse or {})
+    return statement
+
+
+def _with_terms(statement: Select[Any], index: SearchIndex, text: str) -> Select[Any]:
+    asked = _asked(index, text)
+    statistics = _statistics(index)
+    own = _frequencies(index, asked).lateral("own")
+    stored = index.documents.alias("stored")
+    arrays = select(
+        func.array_agg(asked.c.term).label("asked_terms"),
+        func.array_agg(asked.c.times).label("asked_times"),
+        func.array_agg(asked.c.documents).label("asked_documents"),
+    ).cte("asked_arrays")
+    return (
+        statement.join(arrays, true())
+        .outerjoin(statistics, true())
+        .outerjoin(stored, index.same_row(stored))
+        .outerjoin(own, true())
+        .add_columns(
+            *arrays.c,
+            statistics.c.documents.label("all_documents"),
+            statistics.c.average.label("average_length"),
+            stored.c.length.label("length"),
+            own.c.own_terms,
+            own.c.own_frequencies,
+        )
+    )
+
+
+def _asked(index: SearchIndex, text: str) -> CTE:
+    """(term, times, documents) of the query's terms that are in the dictionary."""
+    query = terms_of(configuration(index), literal(text, Text))
+    terms, postings, pending = index.terms, index.postings, index.pending
+    merged = select(func.coalesce(func.sum(postings.c.documents), 0)).where(postings.c.term_id == terms.c.id)
+    waiting = select(func.coalesce(func.sum(pending.c.sign), 0)).where(terms.c.id == func.any(pending.c.terms))
+    return (
+        select(
+            terms.c.term,
+            cast(func.sum(query.c.frequency), Integer).label("times"),
+            cast(merged.scalar_subquery() + waiting.scalar_subquery(), Integer).label("documents"),
+        )
+        .join_from(query, terms, terms.c.term == query.c.term)
+        .group_by(terms.c.id, terms.c.term)
+        .cte("asked")
+        .prefix_with("materialized")
+    )
+
+
+def _statistics(index: SearchIndex) -> CTE:
+    """(documents, average): the merged ones and the pending ones, as the lexical leg counts them."""
+    merged, pending = index.statistics, index.pending
+    waiting = select(
+        func.coalesce(func.sum(pending.c.sign), 0).label("documents"),
+        func.coalesce(func.sum(pending.c.sign * cast(pending.c.length, DOUBLE)), 0.0).label("length"),
+    ).subquery("waiting")
+    total = cast(merged.c.documents + waiting.c.documents, DOUBLE)
+    length = merged.c.length + waiting.c.length
+    average = case((total > 0, func.greatest(length / func.nullif(total, 0), 1e-30)), else_=1.0)
+    return (
+        select(cast(total, Integer).label("documents"), cast(average, DOUBLE).label("average"))
+        .join_from(merged, waiting, true())
+        .cte("collection")
+    )
+
+
+def _frequencies(index: SearchIndex, asked: CTE) -> Select[Any]:
+    """The asked terms that the row's text has, and their weighted frequencies, as two arrays."""
+    fields = []
+    for name, weight in index.fields.items():
+        word = terms_of(configuration(index), cast(index.mapper.column_attrs[name].columns[0], Text)).alias("word")
+        fields.append(
+            select(word.c.term, (literal(weight, REAL) * word.c.frequency).label("frequency")).correlate(index.table)
+        )
+    every = union_all(*fields).subquery("every")
+    counted = (
+        select(every.c.term, cast(cast(func.sum(every.c.frequency), REAL), DOUBLE).label("frequency"))
+        .where(every.c.term.in_(select(asked.c.term)))
+        .group_by(every.c.term)
+        .subquery("counted")
+    )
+    arrays: list[ColumnElement[Any]] = [
+        func.array_agg(counted.c.term, type_=ARRAY(Text)).label("own_terms"),
+        func.array_agg(counted.c.frequency, type_=ARRAY(DOUBLE)).label("own_frequencies"),
+    ]
+    return select(*arrays)
+
+
+def _with_tokens(statement: Select[Any], index: SearchIndex, weights: Mapping[int, float]) -> Select[Any]:
+    chunks = index.chunks.alias("weighed")
+    vector = type_coerce(sparse_vector(index, weights), SPARSEVEC(index.encoder.sparse_dimensions))
+    product = chunks.c.sparse.max_inner_product(vector)
+    best = (
+        select(chunks.c.sparse.label("best_sparse"))
+        .where(index.same_row(chunks))
+        .order_by(product, chunks.c.ordinal)
+        .limit(1)
+        .correlate(index.table)
+        .lateral("best_chunk")
+    )
+    return statement.outerjoin(best, true()).add_columns(best.c.best_sparse)
+
+
+def _explanation(index: SearchIndex, query: Query, plan: Plan, rank: int, row: Any) -> Explanation:
+    hit, values = hit_of(row), row._mapping
+    scores = {name: float(values[SCORE + name]) for name in hit.ranks}
+    shares = {
+        name: reciprocal_rank(place, scores[name], plan.weights[name], plan.rrf_k) for name, place in hit.ranks.items()
+    }
+    return Explanation(
+        rank=rank,
+        key={key.name: getattr(hit.document, index.mapper.get_property_by_column(key).key) for key in index.keys},
+        document=hit.document,
+        score=hit.score,
+        legs=shares,
+        dense=DensePart(-scores["dense"]) if "dense" in scores else None,
+        sparse=_sparse(query, scores["sparse"], values) if "sparse" in scores else None,
+        lexical=_lexical(index, scores["lexical"], values) if "lexical" in scores else None,
+    )
+
+
+def _lexical(index: SearchIndex, score: float, values: Any) -> LexicalPart:
+    asked = zip(values["asked_terms"], values["asked_times"], values["asked_documents"], strict=True)
+    return bm25(
+        score,
+        float(values["length"]),
+        dict(zip(values["own_terms"] or (), values["own_frequencies"] or (), strict=True)),
+        tuple(Asked(*entry) for entry in asked),
+        Statistics(values["all_documents"], values["average_length"], index.bm25.k1, index.bm25.b),
+    )
+
+
+def _sparse(query: Query, score: float, values: Any) -> SparsePart:
+    stored = values["best_sparse"]
+    weights = {int(token): float(weight) for token, weight in zip(stored.indices(), stored.values(), strict=True)}
+    return inner_product(score, query.sparse or {}, weights)

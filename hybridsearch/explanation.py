@@ -1,0 +1,185 @@
+"""Why a document has its score: the arithmetic of a hit, as plain values. Pure: no I/O.
+
+    found = search.explain(session, "red chair")[0]
+    found.lexical.terms[0].idf, found.legs["dense"].share
+    found.to_dict()                 # for JSON
+
+What adds up: the terms' scores to the score of the lexical leg, the tokens' products to that of the sparse leg, the
+legs' shares to the fused score.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TermPart:
+    """What one term of the query brings to the BM25 score of a document.
+
+    `times` it occurs in the query, `frequency` (weighted by field) in the document, in `documents` of all documents.
+    `score` is times · idf · saturation, where saturation = frequency · (k1 + 1) / (frequency + length_part).
+    """
+
+    term: str
+    times: int
+    frequency: float
+    documents: int
+    idf: float
+    length_part: float
+    saturation: float
+    score: float
+
+
+@dataclass(frozen=True)
+class LexicalPart:
+    """The BM25 score of a document: `score` of the leg, and its terms, which add up to it.
+
+    `length` counts the document's words (weighted by field), `average_length` those of all `documents`.
+    `current` is False where the row has changed since its words were indexed: then its terms need not add up.
+    """
+
+    score: float
+    terms: tuple[TermPart, ...]
+    length: float
+    average_length: float
+    documents: int
+    k1: float
+    b: float
+    current: bool
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """One token that query and chunk share, with its two weights. `score` is their product."""
+
+    token: int
+    query_weight: float
+    weight: float
+    score: float
+
+
+@dataclass(frozen=True)
+class SparsePart:
+    """The score of the sparse leg, and the tokens of the document's best chunk, which add up to it (in float4)."""
+
+    score: float
+    tokens: tuple[TokenPart, ...]
+
+
+@dataclass(frozen=True)
+class DensePart:
+    """The cosine distance of the document's nearest chunk, 0 to 2."""
+
+    distance: float
+
+
+@dataclass(frozen=True)
+class LegPart:
+    """A leg's part in the fused score: the document's `rank` from 1, and the `share` that the rank brings."""
+
+    rank: int
+    score: float
+    weight: float
+    share: float
+    arithmetic: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a document stands where it stands. A leg that does not have the document is missing."""
+
+    rank: int
+    key: Mapping[str, Any]
+    document: Any
+    score: float
+    legs: Mapping[str, LegPart]
+    dense: DensePart | None
+    sparse: SparsePart | None
+    lexical: LexicalPart | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON; without the document."""
+        parts = {"dense": self.dense, "sparse": self.sparse, "lexical": self.lexical}
+        return {
+            "rank": self.rank,
+            "key": dict(self.key),
+            "score": self.score,
+            "legs": {name: asdict(leg) for name, leg in self.legs.items()},
+            **{name: None if part is None else asdict(part) for name, part in parts.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A term of the query in the snapshot: how often it is asked for, and in how many documents it is."""
+
+    term: str
+    times: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the whole index, in the snapshot: `documents`, their average length, and the parameters of BM25."""
+
+    documents: int
+    average_length: float
+    k1: float
+    b: float
+
+
+def bm25(
+    score: float,
+    length: float,
+    frequencies: Mapping[str, float],
+    asked: tuple[Asked, ...],
+    statistics: Statistics,
+) -> LexicalPart:
+    """Return the parts of a BM25 score, the largest first. `frequencies` maps the document's terms."""
+    length_part = statistics.k1 * (1 - statistics.b + statistics.b * length / statistics.average_length)
+    parts = (_term(term, frequencies[term.term], length_part, statistics) for term in asked if term.term in frequencies)
+    terms = tuple(sorted(parts, key=lambda part: (-part.score, part.term)))
+    total = math.fsum(part.score for part in terms)
+    return LexicalPart(
+        score=score,
+        terms=terms,
+        length=length,
+        average_length=statistics.average_length,
+        documents=statistics.documents,
+        k1=statistics.k1,
+        b=statistics.b,
+        current=math.isclose(total, score, rel_tol=1e-9, abs_tol=1e-12),
+    )
+
+
+def _term(asked: Asked, frequency: float, length_part: float, statistics: Statistics) -> TermPart:
+    others = max(statistics.documents - asked.documents, 0)
+    idf = math.log(1 + (others + 0.5) / (asked.documents + 0.5))
+    saturation = frequency * (statistics.k1 + 1) / (frequency + length_part)
+    return TermPart(
+        term=asked.term,
+        times=asked.times,
+        frequency=frequency,
+        documents=asked.documents,
+        idf=idf,
+        length_part=length_part,
+        saturation=saturation,
+        score=asked.times * idf * saturation,
+    )
+
+
+def inner_product(score: float, query: Mapping[int, float], weights: Mapping[int, float]) -> SparsePart:
+    """Return the tokens that both have, the largest product first."""
+    shared = (
+        TokenPart(token, float(weight), weights[token], float(weight) * weights[token])
+        for token, weight in query.items()
+        if token in weights
+    )
+    return SparsePart(score, tuple(sorted(shared, key=lambda part: (-part.score, part.token))))
+
+
+def reciprocal_rank(rank: int, score: float, weight: float, k: float) -> LegPart:
+    """Return a leg's share by reciprocal rank."""
+    return LegPart(rank, score, weight, weight / (k + rank), f"{weight:g} / ({k:g} + {rank})")
