@@ -12,6 +12,7 @@ from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy import (
     CTE,
     REAL,
+    ColumnElement,
     Integer,
     Select,
     Text,

@@ -84,7 +84,8 @@ def _standing(index: SearchIndex, plan: Plan, key: tuple[Any, ...]) -> Select[An
     words = select(literal(1)).where(_is(index.key_columns(index.documents), key))
     chunks = select(literal(1)).where(_is(index.key_columns(index.chunks), key))
     asked = {"there": row, "passes": passing, "words": words, "chunks": chunks}
-    return select(*(exists(rows).label(name) for name, rows in asked.items()))
+    columns: list[ColumnElement[Any]] = [exists(rows).label(name) for name, rows in asked.items()]
+    return select(*columns)
 
 
 def _is(columns: Any, key: tuple[Any, ...]) -> ColumnElement[bool]:
