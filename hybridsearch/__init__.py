@@ -5,6 +5,7 @@ hits = HybridSearch(articles).search(session, "forgot my password", limit=10)
 """
 
 from hybridsearch.bm25 import BM25
+from hybridsearch.boost import Boost, popularity, recency
 from hybridsearch.companions import HNSW
 from hybridsearch.encoders import Encoder, Encoding, load_encoder
 from hybridsearch.errors import (
@@ -20,7 +21,7 @@ from hybridsearch.errors import (
     SchemaMissing,
     ServerUnreachable,
 )
-from hybridsearch.fusion import rrf
+from hybridsearch.fusion import fuse, rrf
 from hybridsearch.hits import Hit, Hits
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Options
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BM25",
     "HNSW",
+    "Boost",
     "ConfigurationError",
     "DatabaseError",
     "DeclarationError",
@@ -54,6 +56,9 @@ __all__ = [
     "SearchIndex",
     "ServerUnreachable",
     "Settings",
+    "fuse",
     "load_encoder",
+    "popularity",
+    "recency",
     "rrf",
 ]

@@ -5,14 +5,15 @@ hits[0].document, hits[0].score, hits[0].ranks
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, literal, select, true
 from sqlalchemy.orm import aliased
 
+from hybridsearch.boost import boost_name
 from hybridsearch.dense import distance_to
-from hybridsearch.fusion import rank_name
+from hybridsearch.fusion import distance_name, rank_name, share_name
 from hybridsearch.model import SearchIndex
 from hybridsearch.query import Query
 
@@ -31,6 +32,15 @@ class Hit:
     chunk: Any | None
     rerank_score: float | None = None
     """What the reranker gave; None without one."""
+
+    distances: Mapping[str, float] = field(default_factory=dict)
+    """The distance in each leg that has the document: cosine distance, or the negated score."""
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """What each of those legs gave to the score; their sum is the score before boosts."""
+
+    boosts: Mapping[str, float] = field(default_factory=dict)
+    """The factor of each boost, from 1."""
 
 
 class Hits(list[Hit]):
@@ -58,7 +68,17 @@ def documents(index: SearchIndex, ranking: Select[Any], query: Query) -> Select[
 
 def hit_of(row: Any) -> Hit:
     """Return a row of `documents` as a hit."""
-    prefix = rank_name("")
-    ranks = {str(name): rank for name, rank in row._mapping.items() if rank is not None}
-    legs = {name.removeprefix(prefix): rank for name, rank in ranks.items() if name.startswith(prefix)}
-    return Hit(document=row[0], score=row.score, ranks=legs, chunk=row[1])
+    values = {str(name): value for name, value in row._mapping.items() if value is not None}
+
+    def by_name(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+    return Hit(
+        document=row[0],
+        score=row.score,
+        ranks=by_name(rank_name("")),
+        chunk=row[1],
+        distances=by_name(distance_name("")),
+        shares=by_name(share_name("")),
+        boosts=by_name(boost_name("")),
+    )

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, and_
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import ColumnElement
 
+from hybridsearch.boost import Boost, checked_boosts
+from hybridsearch.conditions import condition
 from hybridsearch.errors import QueryError
-from hybridsearch.fusion import checked_weights
+from hybridsearch.fusion import Fusion, check_fusion, checked_weights
 from hybridsearch.model import SearchIndex
 from hybridsearch.settings import Settings
 
@@ -34,11 +35,17 @@ class Options(TypedDict, total=False):
     legs: Sequence[str] | None
     """The legs that are searched; by default all those of the index that the query has something for."""
 
+    fusion: Fusion
+    """How the legs become one list: "rrf" (the default), "minmax", "zscore" or "leg": `hybridsearch.fusion`."""
+
     weights: Mapping[str, float] | None
     """The weight of each leg, from 0; 1 where none is given."""
 
     rrf_k: float
     """The constant of reciprocal rank fusion."""
+
+    boosts: Mapping[str, Boost | ColumnElement[Any]] | None
+    """What raises documents after fusion, by name: `hybridsearch.boost`."""
 
     ef_search: int
     """Size of the HNSW scan's candidate list, 1 to 1,000; never less than the candidates."""
@@ -51,10 +58,12 @@ class Plan:
     limit: int
     candidates: int
     ef_search: int
+    fusion: Fusion
     rrf_k: float
     legs: tuple[str, ...] | None
     weights: Mapping[str, float]
     where: ColumnElement[bool] | None
+    boosts: Mapping[str, Boost]
 
 
 def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
@@ -64,14 +73,18 @@ def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
         raise QueryError(f"no option {unknown[0]!r}: the options are {', '.join(Options.__annotations__)}")
     limit = checked_count("limit", options.get("limit", 10))
     candidates = checked_count("candidates", options.get("candidates", settings.candidates))
+    fusion, k = options.get("fusion", "rrf"), options.get("rrf_k", settings.rrf_k)
+    check_fusion(fusion, k)
     return Plan(
         limit=limit,
         candidates=max(limit, candidates),
         ef_search=checked_count("ef_search", options.get("ef_search", settings.ef_search)),
-        rrf_k=options.get("rrf_k", settings.rrf_k),
+        fusion=fusion,
+        rrf_k=k,
         legs=_legs(index, options.get("legs")),
         weights=checked_weights(dict.fromkeys(index.legs), options.get("weights")),
-        where=_condition(options.get("where")),
+        where=condition(index, options.get("where")),
+        boosts=checked_boosts(index, options.get("boosts")),
     )
 
 
@@ -96,12 +109,3 @@ def _legs(index: SearchIndex, names: Any) -> tuple[str, ...] | None:
     if not names:
         raise QueryError(f"no leg to fuse: give at least one of {known}")
     return tuple(dict.fromkeys(names))
-
-
-def _condition(where: Any) -> ColumnElement[bool] | None:
-    if where is None:
-        return None
-    try:
-        return and_(where)
-    except ArgumentError as error:
-        raise QueryError(f"where is {where!r}: give a SQLAlchemy condition on the model ({error})") from error

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Select
 
+from hybridsearch.boost import boosted
 from hybridsearch.dense import dense
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
-from hybridsearch.fusion import rrf
+from hybridsearch.fusion import fuse
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -19,14 +20,19 @@ from hybridsearch.sparse import sparse
 
 
 def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
-    """Return a Select of the fused ranking: key columns, `score`, `rank_<leg>`; best first, without a limit."""
+    """Return a Select of the fused ranking, best first, without a limit.
+
+    Its columns are the keys, `score`, what each leg says (`hybridsearch.fusion`), and what each boost does
+    (`hybridsearch.boost`).
+    """
     return fused(index, legs(index, query, plan), plan)
 
 
 def fused(index: SearchIndex, chosen: Mapping[str, Select[Any]], plan: Plan) -> Select[Any]:
     """Return the fusion of some legs, by the plan."""
     weights = {name: plan.weights[name] for name in chosen}
-    return rrf(chosen, keys=index.key_names, k=plan.rrf_k, weights=weights)
+    joined = fuse(chosen, keys=index.key_names, fusion=plan.fusion, k=plan.rrf_k, weights=weights)
+    return boosted(index, joined, plan.boosts)
 
 
 def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]:
