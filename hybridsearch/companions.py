@@ -72,12 +72,12 @@ class Companions:
     def _new_keys(self) -> list[Column[Any]]:
         return [Column(name, key.type, nullable=False) for name, key in zip(self.key_names, self.keys, strict=True)]
 
-    def _companion(self, part: str, *items: Any) -> Table:
+    def _companion(self, part: str, *items: Any, **options: Any) -> Table:
         name = f"{self.name}_{part}"
         full = name if self.table.schema is None else f"{self.table.schema}.{name}"
         if full in self.table.metadata.tables:
             raise DeclarationError(f'table "{full}" is declared already: give the index another name=')
-        return Table(name, self.table.metadata, *items, schema=self.table.schema)
+        return Table(name, self.table.metadata, *items, schema=self.table.schema, **options)
 
     def documents(self) -> Table:
         """One row a document."""
@@ -155,7 +155,10 @@ class Companions:
             Column("codes", ARRAY(Integer), comment="Span: document and rounded weight in one number, ascending"),
             Column("frequencies", ARRAY(REAL), comment="Span: weighted occurrences, where the code does not give them"),
             Column("weights", SPARSEVEC(RANGE), comment="Range: the weight of each document"),
-            PrimaryKeyConstraint("term_id", "place", name=f"{self.name}_posting_pkey"),
+            # No primary key: an index that also holds what a query reads of every row of a term is all that is needed.
+            Index(f"{self.name}_posting_key", "term_id", "place", unique=True, postgresql_include=["documents", "idf"]),
+            # A row of a range that does not fit is cut so that two rows fill a page.
+            postgresql_with={"toast_tuple_target": 4080},
         )
 
     def pending(self) -> Table:

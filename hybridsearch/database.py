@@ -71,9 +71,9 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
         return ExtensionMissing(f"this database has no pgvector 0.7 or later ({said}): run `hybridsearch migrate`")
     if code in MISSING and "hybridsearch" in said:
         return SchemaMissing(f"the schema of hybridsearch is missing or old ({said}): run `hybridsearch migrate`")
-    if code in MISSING and index is not None and any(table.name in said for table in (index.table, *index.tables)):
+    if code in MISSING and index is not None and (index.name in said or index.table.name in said):
         return SchemaMissing(
-            f'the tables of index "{index.name}" are missing or old ({said}): run your own migration, '
+            f'the tables or functions of index "{index.name}" are missing or old ({said}): run your own migration, '
             f"`alembic upgrade head`"
         )
     if code == WRONG_DIMENSIONS and index is not None and "dimensions" in said:

@@ -1,4 +1,4 @@
-"""The lexical leg: exact BM25, the best documents without scoring all of them, by SQL functions of our own.
+"""The lexical leg: exact BM25, the best documents without scoring all of them, by a function of the index's own.
 
     lexical(index, "red chair", candidates=100)     # Select(article_id, distance)
 
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Float,
+    Function,
     Integer,
     Select,
     String,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    quoted_name,
     select,
     true,
 )
@@ -35,6 +37,13 @@ _preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-
 def relation(table: Table) -> ColumnElement[Any]:
     """Return a table as an argument of a function that takes a regclass."""
     return cast(literal(_preparer.format_table(table), String), REGCLASS)
+
+
+def routine(index: SearchIndex, name: str, *arguments: Any) -> Function[Any]:
+    """Return a call of a function of the index's own: `<schema>.<index>_<name>`."""
+    schema = index.table.schema
+    packages = () if schema is None else (quoted_name(schema, quote=True),)
+    return Function(quoted_name(f"{index.name}_{name}", quote=True), *arguments, packagenames=packages)
 
 
 def terms_of(config: ColumnElement[Any], text: ColumnElement[str]) -> Any:
@@ -56,51 +65,42 @@ def lexical(index: SearchIndex, text: str, *, candidates: int, where: ColumnElem
     occurs twice in the query counts twice. Only documents of which `where`, a condition on the model, holds are
     candidates; the statistics stay those of the whole index.
     """
-    documents = index.documents
-    keys = index.key_columns(documents)
     best = _best(index, text, candidates, where)
+    keys = [best.c[name] for name in index.key_names]
     distance = (-best.c.score).label("distance")
-    return (
-        select(*keys, distance)
-        .join_from(best, documents, documents.c.id == best.c.document)
-        .order_by(distance, *keys)
-        .limit(candidates)
-    )
+    return select(*keys, distance).order_by(distance, *keys).limit(candidates)
 
 
 def _best(index: SearchIndex, text: str, candidates: int, where: ColumnElement[bool] | None) -> Any:
-    """(document, score) of the best documents, as a subquery."""
-    terms = index.terms
+    """Key and score of the best documents, as a subquery."""
     query = terms_of(configuration(index), literal(text, Text))
     # A term may come twice, from two of the analysers.
-    term = (
-        select(terms.c.id, func.sum(query.c.frequency).label("times"))
-        .join_from(query, terms, terms.c.term == query.c.term)
-        .group_by(terms.c.id)
-        .subquery("term")
-    )
+    term = select(query.c.term, func.sum(query.c.frequency).label("times")).group_by(query.c.term).subquery("term")
     wanted = (
-        select(func.array_agg(term.c.id).label("ids"), func.array_agg(cast(term.c.times, Integer)).label("times"))
+        select(func.array_agg(term.c.term).label("words"), func.array_agg(cast(term.c.times, Integer)).label("times"))
         .cte("wanted")
         .prefix_with("materialized")
     )
+    columns = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]
     best = (
-        func.hybridsearch.best(
-            *(relation(table) for table in (index.postings, index.pending, index.statistics, index.documents)),
-            relation(index.table),
-            _names([key.name for key in index.keys]),
-            _names(index.key_names),
-            wanted.c.ids,
+        routine(
+            index,
+            "best",
+            wanted.c.words,
             wanted.c.times,
             cast(candidates, Integer),
             cast(index.bm25.k1, DOUBLE),
             cast(index.bm25.b, DOUBLE),
             cast(null(), ARRAY(Integer)) if where is None else _allowed(index, where),
         )
-        .table_valued(column("document", Integer), column("score", DOUBLE), name="best")
+        .table_valued(*columns, column("score", DOUBLE), name="best")
         .lateral()
     )
-    return select(best.c.document, best.c.score).join_from(wanted, best, true()).subquery("scored")
+    return (
+        select(*(best.c[name] for name in index.key_names), best.c.score)
+        .join_from(wanted, best, true())
+        .subquery("scored")
+    )
 
 
 def _allowed(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[Any]:
@@ -108,7 +108,3 @@ def _allowed(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[An
     documents = index.documents
     numbers = func.coalesce(func.array_agg(documents.c.id), cast([], ARRAY(Integer)))
     return select(numbers).join_from(documents, index.table, index.same_row(documents)).where(where).scalar_subquery()
-
-
-def _names(names: Any) -> ColumnElement[Any]:
-    return cast(literal(list(names), ARRAY(Text)), ARRAY(Text))

@@ -31,9 +31,8 @@ class FieldText:
 
 
 def prepare(session: Session, index: SearchIndex) -> None:
-    """Make the tables of the lexical index ready for documents: to be called before the first, and harmless after."""
-    tables = (index.postings, index.pending, index.statistics)
-    _call(session, "prepare", *map(relation, tables), cast(index.bm25.k1, DOUBLE), cast(index.bm25.b, DOUBLE))
+    """Make the lexical index ready for documents: to be called before the first, and harmless after."""
+    _call(session, "prepare", relation(index.statistics), cast(index.bm25.k1, DOUBLE), cast(index.bm25.b, DOUBLE))
 
 
 def add_documents(session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:

@@ -83,7 +83,14 @@ def upgrade() -> None:
             nullable=True,
             comment="Range: the weight of each document",
         ),
-        sa.PrimaryKeyConstraint("term_id", "place", name="product_posting_pkey"),
+        postgresql_with={"toast_tuple_target": 4080},
+    )
+    op.create_index(
+        "product_posting_key",
+        "product_posting",
+        ["term_id", "place"],
+        unique=True,
+        postgresql_include=["documents", "idf"],
     )
     op.create_table(
         "product_statistics",
@@ -162,6 +169,7 @@ def downgrade() -> None:
     op.drop_table("product_chunk")
     op.drop_table("product_term")
     op.drop_table("product_statistics")
+    op.drop_index("product_posting_key", table_name="product_posting", postgresql_include=["documents", "idf"])
     op.drop_table("product_posting")
     op.drop_table("product_pending")
     op.drop_table("product_document")

@@ -14,34 +14,16 @@ from pg_catalog.pg_extension as extension
 join pg_catalog.pg_namespace as namespace on namespace.oid = extension.extnamespace
 where extension.extname = 'vector';
 
--- Before the first documents: the row of statistics, and how the columns are stored, which no Alembic revision writes.
-create or replace function hybridsearch.prepare(postings regclass, pending regclass, statistics regclass, k1 float8, b float8)
+-- Before the first documents: the row of statistics.
+create or replace function hybridsearch.prepare(statistics regclass, k1 float8, b float8)
 returns void
 language plpgsql
 set search_path from current
 as $$
-declare
-    wanted record;
 begin
     execute format('insert into %s (id, documents, length, average, k1, b) values (1, 0, 0, 1, $1, $2) on conflict do nothing', statistics)
     -- k1 = 0 would leave nothing of the frequencies in the rows; a query's own k1 need not be that of the rows.
     using case when k1 between 0.1 and 100 then k1 else 1.2 end, b;
-    -- Compression finds nothing in these columns, and reading a row out of line costs more than a larger one.
-    for wanted in
-        select attribute.attrelid::regclass as relation, column_.name, column_.storage
-        from (values (postings, 'codes', 'm', 'main'), (postings, 'weights', 'e', 'external'),
-                     (pending, 'terms', 'e', 'external'), (pending, 'frequencies', 'e', 'external')) as column_(relation, name, code, storage)
-        join pg_attribute as attribute on attribute.attrelid = column_.relation and attribute.attname = column_.name
-        join pg_class as class on class.oid = column_.relation
-        where attribute.attstorage <> column_.code and pg_has_role(class.relowner, 'USAGE')
-    loop
-        execute format('alter table %s alter %I set storage %s', wanted.relation, wanted.name, wanted.storage);
-    end loop;
-    if exists (select from pg_class as class
-               where class.oid = postings and pg_has_role(class.relowner, 'USAGE')
-                 and not coalesce(class.reloptions, '{}') @> array['toast_tuple_target=4080']) then
-        execute format('alter table %s set (toast_tuple_target = 4080)', postings);
-    end if;
 end
 $$;
 

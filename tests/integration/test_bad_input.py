@@ -29,6 +29,7 @@ from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.database import explained
 from hybridsearch.display import hits_as_json
 from hybridsearch.indexing import Page
+from hybridsearch.routines import undefine
 from hybridsearch.state import filled
 from hybridsearch.status import status
 from tests.support.encoders import BREAKAGES, BrokenEncoder, WordHashEncoder
@@ -361,7 +362,7 @@ def test_a_database_that_was_never_migrated_is_told_how(bare_engine: Engine) -> 
 def test_tables_that_were_never_created_are_told_how(engine: Engine, session: Session) -> None:
     shop = articles()
     shop.Article.__table__.create(engine)
-    with pytest.raises(SchemaMissing, match=r'tables of index "article" .*`alembic upgrade head`'):
+    with pytest.raises(SchemaMissing, match=r'tables or functions of index "article" .*`alembic upgrade head`'):
         HybridSearch(shop.index).search(session, "chair")
     session.rollback()
     session.execute(insert(shop.Article).values(id=1, title="Red chair"))
@@ -369,6 +370,15 @@ def test_tables_that_were_never_created_are_told_how(engine: Engine, session: Se
     with pytest.raises(SchemaMissing, match="alembic upgrade head"):
         backfill(engine, shop.index)
     assert session.scalar(select(func.count()).select_from(filled)) == 0
+
+
+def test_functions_that_are_not_there_are_told_how(engine: Engine, session: Session) -> None:
+    shop = articles(name="shelf")
+    shop.Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        undefine(connection, "shelf")
+    with pytest.raises(SchemaMissing, match=r'functions of index "shelf" .*shelf_best.*`alembic upgrade head`'):
+        HybridSearch(shop.index).search(session, "chair")
 
 
 def test_a_role_that_may_not_is_told_so(shop: SimpleNamespace, engine: Engine, server: URL) -> None:

@@ -1,0 +1,312 @@
+-- The query side of one lexical index: the k best documents by exact BM25. docs/sparse-engine.md has the format of the
+-- postings, the cost model and the reasons. Nothing here writes: it runs on a hot standby. The statements are static,
+-- so that PostgreSQL plans them once a connection; a function for every index is what that takes.
+--
+-- 16,000 document numbers make a range (the most that a pgvector `vector` holds), 1,048,576 make a span.
+
+-- words: the words of the query, times: how often each is in it. Only documents whose row in the table is still there;
+-- where `allowed` is given, only those numbers. Ties by number.
+create or replace function {{fn:best}}(
+    words text[], times int4[], k int4, k1 float8 default {{k1}}, b float8 default {{b}}, allowed int4[] default null
+)
+returns table ({{key_definitions}}, score float8)
+language plpgsql stable rows 100
+set search_path from current
+set enable_hashagg = off            -- its state is 64 kB a range: sorted groups are three times as fast
+set enable_seqscan = off            -- a plan made while the tables were small serves when they are large
+set jit = off
+set work_mem = '32MB'
+set plan_cache_mode = force_generic_plan
+set extra_float_digits = 1          -- weights pass through text: every bit of them
+as $$
+#variable_conflict use_column
+declare
+    total_documents float8; average float8;             -- of this snapshot
+    stored record;                                      -- what the stored weights were made with: average, k1, b
+    query int4[]; query_times int4[];                   -- the words that the dictionary has
+    t int4[]; w float8[]; q int4[];                     -- the terms that occur; idf x times; times
+    pd int4[]; pt int4[]; pf real[];                    -- matches among the pending documents: document, term, frequency
+    list_range int4[]; list_vector sparsevec[];         -- list rows, turned into rows of ranges
+    sample int4[]; sums vector[]; share float8;         -- a sample of the ranges, their summed vectors
+    total float8; matches float8; most float8;
+    high float8; low float8; slack float8 := 0;         -- exact score <= high * sum, and >= low * (sum - slack)
+    lift real := 0; few bool; everything bool := false; spread float8 := 1;
+    want float8; found int8; tries int := 0;
+    above float8; below float8; middle float8; count_above float8; count_below float8;
+    threshold float8; cut vector;
+    cd int4[]; cs real[];                               -- candidates by falling sum, and their sums
+    taken int; done int; least_score float8; od int4[]; os float8[];
+begin
+    if cardinality(allowed) = 0 then
+        return;
+    end if;
+    -- 1. Statistics of this snapshot: of the merged documents, and of the pending ones.
+    select s.average, s.k1, s.b, s.documents + p.documents as documents, s.length + p.length as length, p.pending
+    into stored
+    from {{statistics}} as s,
+         (select count(*) as pending,
+                 coalesce(sum(sign), 0)::float8 as documents,
+                 coalesce(sum(sign * length::float8), 0) as length
+          from {{pending}}) as p;
+    if stored is null or stored.documents <= 0 then
+        return;
+    end if;
+    total_documents := stored.documents;
+    average := greatest(stored.length / stored.documents, 1e-30);
+    select array_agg(term.id), array_agg(u.times) into query, query_times
+    from unnest(words, times) as u(word, times)
+    join {{term}} as term on term.term = u.word;
+
+    -- 2. The pending documents that have a term of the query; sign -1 takes a merged one away.
+    if stored.pending > 0 then
+        -- A binary search for each term: the operator && would compare every term with every other.
+        select array_agg(z.document), array_agg(z.term), array_agg(z.sign * coalesce(z.frequencies[z.place], 1))
+        into pd, pt, pf
+        from (select p.document, p.sign, p.terms, p.frequencies, u.term, width_bucket(u.term, p.terms) as place
+              from {{pending}} as p
+              cross join unnest(query) as u(term)
+              offset 0) as z
+        where z.terms[z.place] = z.term;
+    end if;
+
+    -- 3. The terms: n of each by adding up its rows, idf, and how far it has moved since the rows were written.
+    select array_agg(z.term), array_agg(z.idf * z.times), array_agg(z.times), sum(z.idf * z.times), sum(z.n),
+           max(z.idf / z.least_idf), min(z.idf / z.most_idf), max(z.idf * z.times), not bool_or(z.ranges)
+    into t, w, q, total, matches, high, low, most, few
+    from (select y.term, max(u.times) as times, sum(y.n) as n, min(y.idf) as least_idf, max(y.idf) as most_idf,
+                 ln(1 + (greatest(total_documents - sum(y.n), 0) + 0.5) / (sum(y.n) + 0.5)) as idf,
+                 bool_or(y.idf is not null) as ranges
+          from (select p.term_id as term, p.documents as n, p.idf
+                from {{posting}} as p
+                where p.term_id = any(query)
+                union all
+                select x.term, case when x.frequency > 0 then 1 else -1 end, null
+                from unnest(pt, pf) as x(term, frequency)) as y
+          join unnest(query, query_times) as u(term, times) on u.term = y.term
+          group by y.term
+          having sum(y.n) > 0) as z;
+    if t is null then
+        return;
+    end if;
+    high := greatest(coalesce(high, 1), 1);
+    low := least(coalesce(low, 1), 1);
+    spread := high / low;
+    -- The saturation of the rows against that of the query: between their quotients at length 0 and at length infinity.
+    select high * greatest(1, at.zero, at.infinity), low * least(1, at.zero, at.infinity) into high, low
+    from (select case when b = 1 and stored.b = 1 then null
+                      else coalesce(stored.k1 * (1 - stored.b) / nullif(k1 * (1 - b), 0), 'infinity') end as zero,
+                 case when b = 0 and stored.b = 0 then null
+                      else coalesce(stored.k1 * stored.b * average / nullif(k1 * b * stored.average, 0), 'infinity') end as infinity) as at;
+    if high > 1000 then         -- bounds that bound nothing: score everything
+        everything := true;
+        high := 1;
+    end if;
+    high := high * (1 + 2e-6 + 2e-7 * cardinality(t));      -- the sums are float4
+    low := low * (1 - 2e-6 - 2e-7 * cardinality(t));
+    if cardinality(allowed) <= least(20000, total_documents / 10) then
+        lift := 2 * total * greatest(high, spread);         -- lifts the allowed documents above all others
+        high := high * 1.00005;
+        spread := 1;
+    elsif allowed is not null then
+        spread := greatest(1, total_documents / cardinality(allowed));
+    else
+        spread := 1;
+    end if;
+
+    few := few and matches <= 3000;
+    if few then
+        -- 4a. Rare terms only: all their postings, added up.
+        select array_agg(z.document), array_agg(z.sum) into cd, cs
+        from (select (code >> 11) + (-1 - p.place) * 1048576 as document, sum((code & 2047) * (u.w / 2047))::real as sum
+              from unnest(t, w) as u(term, w)
+              join {{posting}} as p on p.term_id = u.term and p.place between -2147483647 and -1
+              cross join unnest(p.codes) as code
+              group by 1
+              order by 2 desc) as z
+        where allowed is null or z.document = any(allowed);
+        lift := 0;
+    else
+        -- 4b. List rows as rows of ranges; the allowed documents are one more term, that lifts them above all others.
+        select array_agg(z.range), array_agg(z.vector) into list_range, list_vector
+        from (select y.document / 16000 as range,
+                     ('{' || string_agg((mod(y.document, 16000) + 1) || ':' || y.x, ',') || '}/16000')::sparsevec as vector
+              from (select u.term, (code >> 11) + (-1 - p.place) * 1048576 as document, ((code & 2047) * (u.w / 2047))::real as x
+                    from unnest(t, w) as u(term, w)
+                    join {{posting}} as p on p.term_id = u.term and p.place between -2147483647 and -1
+                    cross join unnest(p.codes) as code
+                    offset 0) as y
+              group by y.term, y.document / 16000
+              union all
+              select a.document / 16000,
+                     ('{' || string_agg(distinct (mod(a.document, 16000) + 1) || ':' || lift, ',') || '}/16000')::sparsevec
+              from unnest(allowed) as a(document)
+              where lift > 0
+              group by a.document / 16000) as z;
+        slack := most * cardinality(t) / 2047;
+        -- 5. A sample: the ranges that hold most of the query's weight, added up.
+        select array_agg(z.range), sum(z.weight) / nullif(max(z.total), 0), sum(z.n) into sample, share, count_above
+        from (select y.range, sum(y.weight) as weight, sum(y.n) as n, sum(sum(y.weight)) over () as total
+              from (select p.place as range, p.documents as n, p.documents * u.w as weight
+                    from unnest(t, w) as u(term, w)
+                    join {{posting}} as p on p.term_id = u.term and p.place >= 0
+                    union all
+                    select range, 5, 50 from unnest(list_range) as range) as y
+              group by y.range
+              order by weight desc, y.range
+              limit greatest(1, total_documents / 16000 / 20)::int4) as z;
+        select array_agg(z.range), array_agg(z.sum) into sample, sums
+        from (select y.range,
+                     hybridsearch.vsum(case when y.times = 1 then y.vector::vector
+                                            else y.vector::vector * hybridsearch.constant(y.times::real) end) as sum
+              from (select p.place as range, p.weights as vector, u.times
+                    from unnest(t, q) as u(term, times)
+                    join {{posting}} as p on p.term_id = u.term and p.place = any(sample)
+                    union all
+                    select l.range, l.vector, 1 from unnest(list_range, list_vector) as l(range, vector) where l.range = any(sample)) as y
+              group by y.range) as z;
+    end if;
+
+    loop
+        tries := tries + 1;
+        -- 6. A threshold on the sums, from the sample: at first a guess, certain in the second try.
+        if few or everything then
+            threshold := 0;
+        elsif tries <= 2 and sums is not null then
+            want := spread * case when tries = 1 then least(k, ceil(2 * k * share) + 2) else k end;
+            above := 0; below := total; count_below := 0.5; count_above := greatest(count_above, want + 1);
+            for i in 1..20 loop
+                middle := above + (below - above)
+                    * least(0.65, greatest(0.15, ln(count_above / (want * 1.2 + 0.5)) / ln(count_above / count_below)));
+                cut := hybridsearch.constant((lift * 0.999999 + middle)::real);
+                select sum(bit_count(binary_quantize(x - cut))) into found from unnest(sums) as x;
+                if found >= want then
+                    above := middle;
+                    count_above := found;
+                    exit when found < want * 1.4 + 3;
+                else
+                    below := middle;
+                    count_below := greatest(found, 0.5);
+                end if;
+                exit when below - above < 1e-4 * total;
+            end loop;
+            threshold := greatest(0, above - slack) * low / high;
+        else
+            threshold := case when cardinality(od) >= k and tries < 5 then least(least_score / high * 0.999998, threshold * 0.9) else 0 end;
+        end if;
+        -- 7. All documents above it. The sums are float4: a little below; what has no term drops out when it is scored.
+        if not few then
+            cut := hybridsearch.constant((lift * 0.999999 + threshold)::real);
+            select array_agg(h.document), array_agg(h.sum) into cd, cs
+            from (select z.range * 16000 + j * 500 + b.place - 1 as document,
+                         vector_norm(subvector(z.sum, j * 500 + b.place, 1)) - lift as sum
+                  from (select y.range, y.sum, binary_quantize(y.sum - cut) as bits
+                        from (select l.range, l.sum from unnest(sample, sums) as l(range, sum)
+                              union all
+                              select r.range,
+                                     hybridsearch.vsum(case when r.times = 1 then r.vector::vector
+                                                            else r.vector::vector * hybridsearch.constant(r.times::real) end) as sum
+                              from (select p.place as range, p.weights as vector, u.times
+                                    from unnest(t, q) as u(term, times)
+                                    join {{posting}} as p on p.term_id = u.term and p.place >= 0 and p.place <> all(sample)
+                                    union all
+                                    select l.range, l.vector, 1
+                                    from unnest(list_range, list_vector) as l(range, vector)
+                                    where l.range <> all(sample)) as r
+                              group by r.range
+                              offset 0) as y
+                        offset 0) as z,
+                       generate_series(0, 31) as j,
+                       lateral (select substring(z.bits from j * 500 + 1 for 500) as bits offset 0) as g,
+                       lateral (select (sum(length(f.gap) + 1) over (order by f.o))::int4 as place, f.o, count(*) over () as n
+                                from string_to_table(g.bits::text, '1') with ordinality as f(gap, o)) as b
+                  where bit_count(z.bits) > 0 and bit_count(g.bits) > 0 and b.o < b.n
+                  order by 2 desc) as h
+            where allowed is null or h.document = any(allowed);
+        end if;
+        taken := coalesce(cardinality(cd), 0);
+        least_score := 0;
+        if taken > 2 * k + 20 and not everything then
+            taken := k + k / 5 + 5;
+        end if;
+        -- 8. Their exact scores, the best first, until no sum that is left could reach the k-th score.
+        loop
+            done := taken;
+            with live as materialized (
+                select c.document, d.length::float8 as length,
+                       greatest(stored.k1 * (1 - stored.b + stored.b * d.length / stored.average), 1e-30) as norm
+                from unnest(cd[1:taken]) as c(document)
+                join {{document}} as d on d.id = c.document
+                join {{table}} as m on {{same_row:m,d}}
+            ),
+            hit as (
+                -- tf behind weight = tf / (tf + norm). The weight went through float4 twice: within that error, the
+                -- nearest multiple of 0.05 is what was indexed, so that equal documents get equal scores.
+                select y.document, y.length, y.w,
+                       case when abs(y.tf - round(y.tf * 20) / 20) <= 4e-7 * y.tf * (1 + y.tf / y.norm)
+                            then round(y.tf * 20) / 20
+                            else y.tf
+                       end::real as frequency
+                from (select x.document, x.length, x.w, x.norm, x.norm * x.weight / (1 - x.weight) as tf
+                      from (select a.document, a.length, a.norm, u.w,
+                                   -- a few: walk the sparse row; many: spread it out once
+                                   least(0.9999999,
+                                         case when taken <= 60
+                                              then -(p.weights <#> ('{' || (mod(a.document, 16000) + 1) || ':1}/16000')::sparsevec)
+                                              else vector_norm(subvector(p.spread, mod(a.document, 16000) + 1, 1))
+                                         end / p.idf) as weight
+                            from (select document / 16000 as range, array_agg(document) as documents,
+                                         array_agg(length) as lengths, array_agg(norm) as norms
+                                  from live
+                                  group by 1) as s
+                            cross join unnest(t, w) as u(term, w)
+                            cross join lateral (select p.weights, p.idf, case when taken > 60 then p.weights::vector end as spread
+                                                from {{posting}} as p
+                                                where p.term_id = u.term and p.place = s.range
+                                                offset 0) as p
+                            cross join lateral unnest(s.documents, s.lengths, s.norms) as a(document, length, norm)
+                            offset 0) as x
+                      where x.weight > 0
+                      offset 0) as y
+                union all
+                select l.document, l.length, u.w,
+                       coalesce(p.frequencies[f.place],
+                                round(l.norm * (p.codes[f.place] & 2047) / nullif(2047 - (p.codes[f.place] & 2047), 0)))
+                from live as l
+                cross join unnest(t, w) as u(term, w)
+                join {{posting}} as p on p.term_id = u.term and p.place = -1 - (l.document >> 20)
+                cross join lateral width_bucket((l.document & 1048575) << 11 | 2047, p.codes) as f(place)
+                where p.codes[f.place] >> 11 = l.document & 1048575
+                union all
+                select c.document, d.length, u.w, c.frequency
+                from unnest(pd, pt, pf) as c(document, term, frequency)
+                join unnest(t, w) as u(term, w) on u.term = c.term
+                join {{document}} as d on d.id = c.document
+                join {{table}} as m on {{same_row:m,d}}
+                where c.frequency > 0 and (allowed is null or c.document = any(allowed))
+            )
+            select array_agg(z.document), array_agg(z.score), min(z.score) into od, os, least_score
+            from (select h.document,
+                         sum(h.w * h.frequency / (h.frequency + k1 * (1 - b + b * h.length / average)) order by h.w, h.frequency) as score
+                  from hit as h
+                  where h.frequency > 0
+                  group by h.document
+                  order by 2 desc, 1
+                  limit k) as z;
+            if coalesce(cardinality(od), 0) < k then
+                least_score := 0;
+            end if;
+            if not everything then
+                taken := (select count(*) from unnest(cs) as x where (x + lift * 1e-6) * high >= least_score);
+            end if;
+            exit when taken <= done;
+        end loop;
+        exit when threshold <= 0 or (cardinality(od) >= k and least_score >= threshold * high);
+    end loop;
+    return query
+        select {{companion_keys:d}}, o.score * (k1 + 1)
+        from unnest(od, os) as o(document, score)
+        join {{document}} as d on d.id = o.document;
+end
+$$;
+comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[]) is
+    'The k best rows of the table by exact BM25, as keys with scores';
