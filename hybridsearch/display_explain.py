@@ -1,5 +1,6 @@
 """Explanations for the terminal: a hit a block, a line for each thing that is added up."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
@@ -12,6 +13,7 @@ from hybridsearch.model import SearchIndex
 
 MAX_TOKENS = 8  # of the sparse leg; --json has them all
 
+_LONG = re.compile(r"\d+\.\d+(e-?\d+)?")
 Line = tuple[str, str, str]
 
 
@@ -51,11 +53,17 @@ def _lines(one: Explanation) -> Iterator[Line]:
             yield from _terms(one.lexical)
         if name == "sparse" and one.sparse is not None:
             yield from _tokens(one.sparse)
+    for name, factor in one.boosts.items():
+        yield name, "boost", f"x {factor:.4f}"
 
 
 def _leg(name: str, leg: LegPart) -> str:
     what = {"dense": f"distance {-leg.score:.4f}", "lexical": f"BM25 {leg.score:.4f}"}.get(name, f"{leg.score:.4f}")
-    return f"{leg.arithmetic}   rank {leg.rank}, {what}"
+    return f"{_LONG.sub(_short, leg.arithmetic)}   rank {leg.rank}, {what}"
+
+
+def _short(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.6g}"
 
 
 def _terms(lexical: LexicalPart) -> Iterator[Line]:

@@ -32,22 +32,23 @@ from hybridsearch.explanation import (
     Asked,
     DensePart,
     Explanation,
+    LegPart,
     LexicalPart,
     SparsePart,
+    Spread,
     Statistics,
+    arithmetic,
     bm25,
     inner_product,
-    reciprocal_rank,
 )
 from hybridsearch.hits import documents, hit_of
+from hybridsearch.keys import identity
 from hybridsearch.lexical import DOUBLE, configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
-from hybridsearch.ranking import fused, legs
+from hybridsearch.ranking import fused, leg_names, legs
 from hybridsearch.sparse import sparse_vector
-
-SCORE = "score_of_"
 
 
 def explain(session: Session, index: SearchIndex, query: Query, plan: Plan) -> list[Explanation]:
@@ -60,15 +61,27 @@ def _statement(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
     """The statement of a search, and beside each hit what its scores in the legs are made of."""
     found = legs(index, query, plan)
     statement = documents(index, fused(index, found, plan).limit(plan.limit), query)
-    for name, leg in found.items():
-        entry = leg.cte(f"leg_{name}")
-        statement = statement.outerjoin(entry, index.same_row(entry)).add_columns(
-            (-entry.c.distance).label(SCORE + name)
-        )
-    if "lexical" in found:
+    if plan.fusion in ("minmax", "zscore"):
+        statement = _with_spreads(statement, found)
+    if "lexical" in found and index.engine == "sql":
         statement = _with_terms(statement, index, query.text or "")
     if "sparse" in found:
         statement = _with_tokens(statement, index, query.sparse or {})
+    return statement
+
+
+def _with_spreads(statement: Select[Any], found: Mapping[str, Select[Any]]) -> Select[Any]:
+    """The figures of each leg's distances that its scores are measured by."""
+    for name, leg in found.items():
+        distance = leg.cte(f"leg_{name}").c.distance
+        figures: list[ColumnElement[Any]] = [
+            func.min(distance).label(f"first_{name}"),
+            func.max(distance).label(f"last_{name}"),
+            func.avg(distance).label(f"mean_{name}"),
+            func.stddev_samp(distance).label(f"deviation_{name}"),
+        ]
+        spread = select(*figures).subquery(f"spread_{name}")
+        statement = statement.join(spread, true()).add_columns(*spread.c)
     return statement
 
 
@@ -173,23 +186,34 @@ def _with_tokens(statement: Select[Any], index: SearchIndex, weights: Mapping[in
 
 def _explanation(index: SearchIndex, query: Query, plan: Plan, rank: int, row: Any) -> Explanation:
     hit, values = hit_of(row), row._mapping
-    scores = {name: float(values[SCORE + name]) for name in hit.ranks}
-    shares = {
-        name: reciprocal_rank(place, scores[name], plan.weights[name], plan.rrf_k) for name, place in hit.ranks.items()
-    }
+    scores = {name: -float(distance) for name, distance in hit.distances.items()}
+    whole = sum(plan.weights[name] for name in leg_names(index, query, plan))
+    parts = {}
+    for name, place in hit.ranks.items():
+        weight = plan.weights[name] / (1.0 if plan.fusion == "rrf" else whole)
+        said = arithmetic(plan.fusion, place, hit.distances[name], weight, plan.rrf_k, _spread(values, name))
+        parts[name] = LegPart(place, scores[name], plan.weights[name], hit.shares[name], said)
     return Explanation(
         rank=rank,
-        key={key.name: getattr(hit.document, index.mapper.get_property_by_column(key).key) for key in index.keys},
+        key=dict(zip((key.name for key in index.keys), identity(index, hit.document), strict=True)),
         document=hit.document,
         score=hit.score,
-        legs=shares,
+        legs=parts,
+        boosts=hit.boosts,
         dense=DensePart(-scores["dense"]) if "dense" in scores else None,
         sparse=_sparse(query, scores["sparse"], values) if "sparse" in scores else None,
         lexical=_lexical(index, scores["lexical"], values) if "lexical" in scores else None,
     )
 
 
-def _lexical(index: SearchIndex, score: float, values: Any) -> LexicalPart:
+def _spread(values: Any, leg: str) -> Spread | None:
+    figures = [values.get(f"{name}_{leg}") for name in ("first", "last", "mean", "deviation")]
+    return None if figures[0] is None else Spread(*(float(figure or 0.0) for figure in figures))
+
+
+def _lexical(index: SearchIndex, score: float, values: Any) -> LexicalPart | None:
+    if index.engine != "sql":
+        return None
     asked = zip(values["asked_terms"], values["asked_times"], values["asked_documents"], strict=True)
     return bm25(
         score,

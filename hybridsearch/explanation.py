@@ -5,13 +5,15 @@
     found.to_dict()                 # for JSON
 
 What adds up: the terms' scores to the score of the lexical leg, the tokens' products to that of the sparse leg, the
-legs' shares to the fused score.
+legs' shares, times the factors of the boosts, to the fused score.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from hybridsearch.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class DensePart:
 
 @dataclass(frozen=True)
 class LegPart:
-    """A leg's part in the fused score: the document's `rank` from 1, and the `share` that the rank brings."""
+    """A leg's part in the fused score: the document's `rank` from 1 and `score` there, and the `share` they bring.
+
+    `weight` is the leg's own, `arithmetic` the formula of the share with its numbers in it.
+    """
 
     rank: int
     score: float
@@ -88,13 +93,19 @@ class LegPart:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a document stands where it stands. A leg that does not have the document is missing."""
+    """Why a document stands where it stands: `score` is the sum of the legs' shares times the factors of all boosts.
+
+    A leg that does not have the document is missing. A sum below 0 is divided by the factors.
+
+    An engine other than "sql" gives the score of the lexical leg, and no `lexical` parts.
+    """
 
     rank: int
     key: Mapping[str, Any]
     document: Any
     score: float
     legs: Mapping[str, LegPart]
+    boosts: Mapping[str, float]
     dense: DensePart | None
     sparse: SparsePart | None
     lexical: LexicalPart | None
@@ -107,6 +118,7 @@ class Explanation:
             "key": dict(self.key),
             "score": self.score,
             "legs": {name: asdict(leg) for name, leg in self.legs.items()},
+            "boosts": dict(self.boosts),
             **{name: None if part is None else asdict(part) for name, part in parts.items()},
         }
 
@@ -180,6 +192,27 @@ def inner_product(score: float, query: Mapping[int, float], weights: Mapping[int
     return SparsePart(score, tuple(sorted(shared, key=lambda part: (-part.score, part.token))))
 
 
-def reciprocal_rank(rank: int, score: float, weight: float, k: float) -> LegPart:
-    """Return a leg's share by reciprocal rank."""
-    return LegPart(rank, score, weight, weight / (k + rank), f"{weight:g} / ({k:g} + {rank})")
+@dataclass(frozen=True)
+class Spread:
+    """Of the distances of a leg's candidates: the first, the last, their mean and standard deviation."""
+
+    first: float
+    last: float
+    mean: float
+    deviation: float
+
+
+def arithmetic(fusion: Fusion, rank: int, distance: float, weight: float, k: float, spread: Spread | None) -> str:
+    """Return a leg's share as the formula with its numbers in it, in Python's notation."""
+    if fusion == "rrf":
+        return f"{weight!r} / ({k!r} + {rank})"
+    if fusion == "leg" or spread is None:
+        return f"{-distance!r}"
+    if fusion == "minmax":
+        width = f"({spread.last!r} - {spread.first!r})"
+        return (
+            f"{weight!r} * ({spread.last!r} - {distance!r}) / {width}" if spread.last > spread.first else f"{weight!r}"
+        )
+    if not spread.deviation:
+        return f"{weight!r} * 0.5"
+    return f"{weight!r} * max(({spread.mean!r} - {distance!r}) / (6 * {spread.deviation!r}) + 0.5, 0)"

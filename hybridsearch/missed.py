@@ -20,7 +20,7 @@ from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
-from hybridsearch.ranking import leg_names, ranking
+from hybridsearch.ranking import leg_names, ranking, within
 from hybridsearch.sparse import sparse
 
 Stage = Literal["found", "no such row", "filtered", "not indexed", "no match", "beyond candidates", "outvoted"]
@@ -58,11 +58,17 @@ def why_not(session: Session, index: SearchIndex, query: Query, plan: Plan, docu
     """Return what became of a document, given as an object of the model, its key, or a tuple of the key's columns."""
     key = identity(index, document)
     named = {column.name: value for column, value in zip(index.keys, key, strict=True)}
+    plan = within(index, query, plan)
     found = session.execute(_standing(index, plan, key)).one()
     if not found.there:
         return WhyNot(named, "no such row", f'"{index.table.name}" has no such row that this role can see', {})
     if not found.passes:
-        return WhyNot(named, "filtered", "the condition of where= does not hold for it", {})
+        return WhyNot(
+            named,
+            "filtered",
+            "the condition of where=, or a phrase or exclusion of the query, does not hold for it",
+            {},
+        )
     fused = _place(session, index, ranking(index, query, plan), key)
     ranks = {} if fused is None else {str(name): place for name, place in fused._mapping.items()}
     legs = {}

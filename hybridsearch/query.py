@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hybridsearch.errors import QueryError
 from hybridsearch.model import SearchIndex
+from hybridsearch.syntax import Parsed
 
 MAX_HALF = 65_504.0  # the largest number that a halfvec holds
 MAX_TOKENS = 16_000  # the most elements of a sparsevec that are not 0
@@ -33,6 +34,8 @@ class Query:
     dense: npt.NDArray[np.float32] | Sequence[float] | None = None
     sparse: Mapping[int, float] | None = None
     read: Any = None
+    parsed: Parsed | None = None
+    """The operators that stood in the text."""
 
     def has(self, leg: str) -> bool:
         """Return whether there is something to search for in a leg."""

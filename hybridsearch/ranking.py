@@ -4,9 +4,10 @@ statement = ranking(index, Query("red chair", vector), plan(index, settings, {"l
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Select, and_
 
 from hybridsearch.boost import boosted
 from hybridsearch.dense import dense
@@ -14,6 +15,7 @@ from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
 from hybridsearch.fusion import fuse
 from hybridsearch.model import SearchIndex
+from hybridsearch.narrowing import narrowed
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
 from hybridsearch.sparse import sparse
@@ -42,7 +44,16 @@ def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]
     leg that was asked for.
     """
     names = leg_names(index, query, plan)
+    plan = within(index, query, plan)
     return {name: _leg(index, name, query, plan) for name in names}
+
+
+def within(index: SearchIndex, query: Query, plan: Plan) -> Plan:
+    """Return the plan with the query's phrases and exclusions among its conditions."""
+    condition = narrowed(index, query.parsed)
+    if condition is None:
+        return plan
+    return replace(plan, where=condition if plan.where is None else and_(plan.where, condition))
 
 
 def leg_names(index: SearchIndex, query: Query, plan: Plan) -> tuple[str, ...]:

@@ -32,8 +32,9 @@ from hybridsearch.query import Query, checked, checked_text
 from hybridsearch.ranking import leg_names, ranking
 from hybridsearch.rerank import Scorer
 from hybridsearch.rerank import rerank as reordered
-from hybridsearch.settings import Settings, from_environment
+from hybridsearch.settings import Settings, Syntax, from_environment
 from hybridsearch.state import check_encoder
+from hybridsearch.syntax import Parsed, parse
 from hybridsearch.template import as_text
 
 
@@ -66,15 +67,15 @@ class HybridSearch:
         self.settings = settings or from_environment()
         self._cache = QueryCache(self.encoder, store=store)
 
-    def encode(self, text: str) -> Query:
-        """Check the text and encode it.
+    def encode(self, text: str, *, syntax: Syntax | None = None) -> Query:
+        """Check the text, read its operators (by `syntax`, or the settings' one) and encode its words.
 
         Raises QueryError for what cannot be searched for, EncoderError from the encoder.
         """
-        text = checked_text(text, self.settings.max_query_length)
+        query = self._words(text, syntax)
         with work_of(self.encoder):
-            encoding = self._cache.encode(text)
-        return Query(text, self.index.storage.fit(encoding.dense[np.newaxis])[0], encoding.sparse)
+            encoding = self._cache.encode(query.text or "")
+        return replace(query, dense=self.index.storage.fit(encoding.dense[np.newaxis])[0], sparse=encoding.sparse)
 
     def query(self, text: str | Query, legs: Sequence[str] | None = None) -> Query:
         """Return what is searched for in the legs: a text is encoded unless only its words are needed."""
@@ -82,7 +83,13 @@ class HybridSearch:
             return checked(self.index, text, self.settings.max_query_length)
         if legs is None or set(legs) - {"lexical"}:
             return self.encode(text)
-        return Query(checked_text(text, self.settings.max_query_length))
+        return self._words(text)
+
+    def _words(self, text: str, syntax: Syntax | None = None) -> Query:
+        """The text without its operators, and those."""
+        text = checked_text(text, self.settings.max_query_length)
+        parsed = parse(text) if (syntax or self.settings.syntax) == "web" else Parsed(text)
+        return Query(parsed.words, parsed=parsed)
 
     def read(self, session: Session, query: Query) -> Query:
         """Return the query with what the engine has to read of the rows before the statement: only `memory` does."""
@@ -164,23 +171,26 @@ class HybridSearch:
         query = self.query(text, plan.legs)
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
-            return why_not(session, self.index, query, plan, document)
+            return why_not(session, self.index, self._ready(session, query, plan), plan, document)
 
     def _explained(self, connection: Session | Connection, query: Query, plan: Plan) -> list[Explanation]:
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
-            return explain(session, self.index, query, plan)
+            return explain(session, self.index, self._ready(session, query, plan), plan)
 
     def _ranking(self, query: Query, plan: Plan) -> Select[Any]:
         return ranking(self.index, query, plan).limit(plan.limit)
 
     def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
         with explained(self.index), session_of(connection) as session:
-            if "lexical" in leg_names(self.index, query, plan):
-                query = self.read(session, query)
+            query = self._ready(session, query, plan)
             statement = documents(self.index, self._ranking(query, plan), query)
             check_encoder(session, self.index, self.encoder)
             return Hits(hit_of(row) for row in session.execute(statement))
+
+    def _ready(self, session: Session, query: Query, plan: Plan) -> Query:
+        """The query with what its legs have to read beforehand."""
+        return self.read(session, query) if "lexical" in leg_names(self.index, query, plan) else query
 
     def _ordered(self, order: Rerank | None, query: Query, hits: Hits, limit: int) -> Hits:
         """The first hits in the order of the reranker, if there is one."""

@@ -3,10 +3,14 @@
 Settings(candidates=200).rrf_k        # 60.0
 """
 
+from typing import Literal
+
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hybridsearch.errors import ConfigurationError
+
+Syntax = Literal["web", "plain"]
 
 
 class Settings(BaseSettings):
@@ -25,6 +29,9 @@ class Settings(BaseSettings):
 
     max_query_length: int = Field(default=10_000, ge=1)
     """Characters; a longer query is refused."""
+
+    syntax: Syntax = "web"
+    """What a text may say: "web" has "phrases", -exclusions and prefix*; "plain" takes every character as it stands."""
 
 
 def from_environment() -> Settings:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
-from hybridsearch import BM25, HybridSearch, QueryError, load_encoder
+from hybridsearch import BM25, Boost, HybridSearch, QueryError, load_encoder
 from hybridsearch.backfill import backfill, upkeep
 from tests.integration.test_lexical import documents, terms
 from tests.support import oracles
@@ -65,8 +65,11 @@ def test_the_terms_add_up_to_the_score_of_the_lexical_leg(shop: SimpleNamespace,
 
 
 @pytest.mark.parametrize("weights", [None, {"dense": 0.3, "lexical": 2.0}])
-def test_the_shares_add_up_to_the_fused_score(shop: SimpleNamespace, session: Session, weights: Any) -> None:
-    options = {"limit": 40, "candidates": 50, "weights": weights, "rrf_k": 7.5}
+@pytest.mark.parametrize("fusion", ["rrf", "minmax", "zscore"])
+def test_the_shares_add_up_to_the_fused_score(
+    shop: SimpleNamespace, session: Session, fusion: Any, weights: Any
+) -> None:
+    options = {"limit": 40, "candidates": 50, "weights": weights, "rrf_k": 7.5, "fusion": fusion}
     explained = shop.search.explain(session, "red garden table", **options)
     hits = shop.search.search(session, "red garden table", **options)
     assert [(one.key, one.score) for one in explained] == [({"id": hit.document.id}, hit.score) for hit in hits]
@@ -75,7 +78,21 @@ def test_the_shares_add_up_to_the_fused_score(shop: SimpleNamespace, session: Se
         assert {name: leg.rank for name, leg in one.legs.items()} == hit.ranks
         assert sum(leg.share for leg in one.legs.values()) == pytest.approx(one.score, abs=1e-12)
         for leg in one.legs.values():
-            assert eval(leg.arithmetic) == pytest.approx(leg.share, rel=1e-5)
+            assert eval(leg.arithmetic) == pytest.approx(leg.share, abs=1e-12)
+
+
+def test_boosts_are_factors_of_the_score(shop: SimpleNamespace, session: Session) -> None:
+    boosts = {"late": Boost(shop.Article.id / 10.0, weight=0.5), "even": shop.Article.id % 2}
+    for one in shop.search.explain(session, "red garden", boosts=boosts):
+        assert set(one.boosts) == set(boosts)
+        assert one.boosts["late"] == pytest.approx(1 + one.key["id"] / 20)
+        product = one.boosts["late"] * one.boosts["even"]
+        assert sum(leg.share for leg in one.legs.values()) * product == pytest.approx(one.score, abs=1e-12)
+
+
+def test_the_score_of_one_leg_is_its_own(shop: SimpleNamespace, session: Session) -> None:
+    for one in shop.search.explain(session, "red garden", legs=["lexical"], fusion="leg"):
+        assert eval(one.legs["lexical"].arithmetic) == one.score == one.lexical.score
 
 
 def test_the_distance_is_that_of_the_vectors(shop: SimpleNamespace, session: Session) -> None:
@@ -100,10 +117,24 @@ def test_the_tokens_add_up_to_the_score_of_the_sparse_leg(engine: Engine, sessio
             assert all(part.score == part.query_weight * part.weight for part in one.sparse.tokens)
 
 
+def test_another_engine_gives_the_score_alone(engine: Engine, session: Session) -> None:
+    shop = articles(engine="memory")
+    shop.Base.metadata.create_all(engine)
+    session.execute(insert(shop.Article), rows(9))
+    session.commit()
+    backfill(engine, shop.index)
+    search = HybridSearch(shop.index)
+    found = search.explain(session, "red table")
+    assert [one.score for one in found] == [hit.score for hit in search.search(session, "red table")]
+    assert all(one.lexical is None for one in found)
+    assert max(one.legs["lexical"].score for one in found if "lexical" in one.legs) > 0
+    assert search.why_not(session, "red table", found[1].document, limit=1).rank == 2
+
+
 def test_it_is_plain_values_for_json(shop: SimpleNamespace, session: Session) -> None:
     first = shop.search.explain(session, "red chair")[0].to_dict()
     assert json.loads(json.dumps(first))["lexical"]["terms"][0] == first["lexical"]["terms"][0]
-    assert set(first) == {"rank", "key", "score", "legs", "dense", "sparse", "lexical"}
+    assert set(first) == {"rank", "key", "score", "legs", "boosts", "dense", "sparse", "lexical"}
 
 
 def test_a_row_that_changed_since_is_said_to_be_out_of_step(shop: SimpleNamespace, session: Session) -> None:
