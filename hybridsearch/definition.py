@@ -35,11 +35,27 @@ class Definition(BaseModel):
     storage: Literal["halfvec", "vector", "bit"]
     dimensions: int
     sparse_dimensions: int | None = None
+    engine: str = "sql"
 
     @property
     def dense(self) -> str:
         """The type of the column of dense vectors."""
         return f"{'vector' if self.storage == 'vector' else 'halfvec'}({self.dimensions})"
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        """The legs that can be searched."""
+        return ("dense", "lexical") if self.sparse_dimensions is None else ("dense", "sparse", "lexical")
+
+    def approximate(self, chunk: str, vector: str) -> str:
+        """Return the distance that the HNSW index orders chunks by."""
+        if self.storage == "bit":
+            return f"{chunk}.bits <~> binary_quantize({vector})::bit({self.dimensions})"
+        return f"{chunk}.dense <=> {vector}"
+
+    def sparse_distance(self, chunk: str, tokens: str) -> str:
+        """Return the negated inner product of a chunk's term weights with those of a query."""
+        return "null::float8" if self.sparse_dimensions is None else f"{chunk}.sparse <#> {tokens}"
 
     @property
     def qualified_name(self) -> str:
@@ -72,6 +88,11 @@ class Place:
         row, companion = (alias.strip() for alias in aliases.split(","))
         pairs = zip(self.definition.keys, self.companion_keys, strict=True)
         return " and ".join(f"{_columns([key], row)} = {_columns([name], companion)}" for key, name in pairs)
+
+    def same_keys(self, aliases: str) -> str:
+        """Return the condition that rows of two companions belong to one document."""
+        first, second = (alias.strip() for alias in aliases.split(","))
+        return " and ".join(f"{_columns([name], first)} = {_columns([name], second)}" for name in self.companion_keys)
 
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
@@ -119,25 +140,44 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "dense": lambda p, _: p.definition.dense,
     "dimensions": lambda p, _: str(p.definition.dimensions),
     "sparse": lambda p, _: f"sparsevec({p.definition.sparse_dimensions or 1})",
+    "sparse_dimensions": lambda p, _: str(p.definition.sparse_dimensions or 1),
+    # array['dense', 'lexical']
+    "legs": lambda p, _: f"array[{', '.join(map(_literal, p.definition.legs))}]",
+    # {{same_keys:d,c}}: d."article_id" = c."article_id"
+    "same_keys": Place.same_keys,
+    # {{approximate:c,near}}: what the HNSW index orders chunks c by; {{scanned:depth}}: how many of them to look at
+    "approximate": lambda p, arguments: p.definition.approximate(*arguments.split(",")),
+    "scanned": lambda p, depth: f"least(1000, 4 * {depth})" if p.definition.storage == "bit" else depth,
+    # {{sparse_distance:c,tokens}}: null where the index has no sparse leg
+    "sparse_distance": lambda p, arguments: p.definition.sparse_distance(*arguments.split(",")),
+    # {{literal:table}}: '"public"."article"', a fragment as a literal, for statements that are put together later
+    "literal": lambda p, fragment: _literal(FRAGMENTS[fragment.partition(":")[0]](p, fragment.partition(":")[2])),
 }
+_ENGINE = re.compile(r"-- engine: (\w+)\n")
 _PLACEHOLDER = re.compile(r"\{\{(\w+)(?::([^{}]*))?\}\}")
 _FUNCTION = re.compile(r"^create or replace function \{\{fn:(\w+)\}\}", re.MULTILINE)
 
 
-def templates() -> Iterator[str]:
-    """Yield the texts of the templates, in their order."""
+def templates(engine: str) -> Iterator[str]:
+    """Yield the texts of the templates, in their order; those that begin with `-- engine: …` for that engine only."""
     for path in sorted(Path(FUNCTIONS, "index").glob("*.sql")):
-        yield path.read_text(encoding="utf-8")
+        template = path.read_text(encoding="utf-8")
+        found = _ENGINE.match(template)
+        if found is None or found[1] == engine:
+            yield template
 
 
 def script(definition: Definition, namespace: str) -> str:
     """Return the SQL that makes the routines of an index whose table stands in that schema."""
     place = Place(definition, namespace)
     return "\n".join(
-        _PLACEHOLDER.sub(lambda found: FRAGMENTS[found[1]](place, found[2] or ""), template) for template in templates()
+        _PLACEHOLDER.sub(lambda found: FRAGMENTS[found[1]](place, found[2] or ""), template)
+        for template in templates(definition.engine)
     )
 
 
 def functions(definition: Definition) -> list[str]:
     """Return the names of the functions that the templates make for an index."""
-    return [f"{definition.name}_{part}" for template in templates() for part in _FUNCTION.findall(template)]
+    return [
+        f"{definition.name}_{part}" for template in templates(definition.engine) for part in _FUNCTION.findall(template)
+    ]

@@ -118,6 +118,7 @@ class SearchIndex:
             storage=self.storage.kind,
             dimensions=self.storage.dimensions,
             sparse_dimensions=self.encoder.sparse_dimensions,
+            engine=self.engine,
         )
 
     @property

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Engine,
+    Executable,
     Integer,
     LargeBinary,
     MetaData,
@@ -61,7 +62,7 @@ class SharedStore(LRU):
         found = super().get(fingerprint, text)
         if found is None:
             try:
-                found = self._read(fingerprint, _digest(text))
+                found = self._read(fingerprint, digest_of(text))
             except SQLAlchemyError as error:
                 logger.warning("the shared query cache cannot be read: %s", type(error).__name__)
             if found is not None:
@@ -72,7 +73,7 @@ class SharedStore(LRU):
         """Keep the encoding in the process and in the table."""
         super().put(fingerprint, text, encoding)
         try:
-            self._write(fingerprint, _digest(text), encoding)
+            self._write(fingerprint, digest_of(text), encoding)
         except SQLAlchemyError as error:
             logger.warning("the shared query cache cannot be written: %s", type(error).__name__)
 
@@ -90,12 +91,8 @@ class SharedStore(LRU):
         return QueryEncoding(dense, sparse)
 
     def _write(self, fingerprint: str, digest: bytes, encoding: QueryEncoding) -> None:
-        values: dict[str, Any] = {"dense": encoding.dense.tolist()}
-        if encoding.sparse is not None:
-            values |= {"sparse_ids": list(encoding.sparse), "sparse_weights": list(encoding.sparse.values())}
-        statement = insert(encodings).values(fingerprint=fingerprint, digest=digest, **values)
         with self._engine.begin() as connection:
-            connection.execute(statement.on_conflict_do_nothing())
+            connection.execute(stored(fingerprint, digest, encoding))
             # Counting the newest is a scan of them: once in a while is enough, and the bound is passed by little.
             if random.random() < 10 / self._shared_size:
                 connection.execute(delete(encodings).where(encodings.c.used_at < self._oldest_kept()))
@@ -106,5 +103,14 @@ class SharedStore(LRU):
         return newest.offset(self._shared_size - 1).limit(1).scalar_subquery()
 
 
-def _digest(text: str) -> bytes:
+def stored(fingerprint: str, digest: bytes, encoding: QueryEncoding) -> Executable:
+    """Return the statement that puts an encoding into the table."""
+    values: dict[str, Any] = {"dense": encoding.dense.tolist()}
+    if encoding.sparse is not None:
+        values |= {"sparse_ids": list(encoding.sparse), "sparse_weights": list(encoding.sparse.values())}
+    return insert(encodings).values(fingerprint=fingerprint, digest=digest, **values).on_conflict_do_nothing()
+
+
+def digest_of(text: str) -> bytes:
+    """Return what a query is known by in the table: its SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -62,6 +62,12 @@ def database(admin: Engine, server: URL, template: str) -> Iterator[URL]:
     yield from _copy(admin, server, template)
 
 
+@pytest.fixture(scope="module")
+def module_database(admin: Engine, server: URL, template: str) -> Iterator[URL]:
+    """The address of a database that the tests of a module share, with our schema."""
+    yield from _copy(admin, server, template)
+
+
 @pytest.fixture
 def bare_database(admin: Engine, server: URL) -> Iterator[URL]:
     """The address of an empty database of the test's own."""

@@ -151,6 +151,7 @@ def upgrade() -> None:
             "storage": "halfvec",
             "dimensions": 384,
             "sparse_dimensions": None,
+            "engine": "sql",
         }
     )
     # ### end Alembic commands ###

@@ -1,0 +1,97 @@
+-- A filter that comes as JSON, as a condition on a row: for callers who have no SQLAlchemy.
+--
+--   {"category": "chairs", "price": {"gte": 10, "lt": 50}, "color": ["red", "blue"], "sold_at": null, "tags": {"contains": ["oak"]}}
+--
+-- Columns and values are quoted here and nowhere else; what a value means is up to the column's type.
+create or replace function hybridsearch.condition(source regclass, alias text, filter jsonb)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entry record; test record;
+    type_ text;
+    conditions text[] := '{}';
+begin
+    if filter is null or filter = '{}' then
+        return null;
+    elsif jsonb_typeof(filter) <> 'object' then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('filter is a JSON %s: give an object of columns and values', jsonb_typeof(filter));
+    end if;
+    for entry in select key, value from jsonb_each(filter) loop
+        select format_type(atttypid, atttypmod) into type_
+        from pg_attribute
+        where attrelid = source and attname = entry.key and attnum > 0 and not attisdropped;
+        if not found then
+            raise exception using errcode = 'invalid_parameter_value',
+                message = format('filter: %s has no column "%s"', source, entry.key),
+                hint = (select 'its columns are ' || string_agg(attname, ', ' order by attnum)
+                        from pg_attribute where attrelid = source and attnum > 0 and not attisdropped);
+        end if;
+        for test in
+            select each.key as operator, each.value from jsonb_each(
+                case when jsonb_typeof(entry.value) = 'object' then entry.value else jsonb_build_object('eq', entry.value) end) as each
+        loop
+            conditions := conditions || hybridsearch.comparison(format('%I.%I', alias, entry.key), entry.key, type_, test.operator, test.value);
+        end loop;
+    end loop;
+    return array_to_string(conditions, ' and ');
+end
+$$;
+comment on function hybridsearch.condition(regclass, text, jsonb) is
+    'A JSON filter ({"column": value, "column": {"gte": value}, "column": [values]}) as a condition in SQL';
+
+create or replace function hybridsearch.comparison(subject text, name text, type_ text, operator text, value jsonb)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    sign constant text := jsonb_build_object(
+        'eq', '=', 'ne', '<>', 'lt', '<', 'lte', '<=', 'gt', '>', 'gte', '>=', 'contains', '@>') ->> operator;
+    is_json constant boolean := type_ in ('json', 'jsonb');
+    is_array constant boolean := type_ like '%[]';
+begin
+    if sign is null then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('filter on "%s": there is no operator "%s"', name, operator),
+            hint = 'the operators are eq, ne, lt, lte, gt, gte, contains; an array means any of its values, null that there is none';
+    elsif jsonb_typeof(value) = 'null' and sign in ('=', '<>') then
+        return subject || case sign when '=' then ' is null' else ' is not null' end;
+    end if;
+    begin
+        execute format('select null::%s %s null::%s', type_, sign, type_);
+    exception when undefined_function then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('filter on "%s": %s has no operator "%s"', name, type_, operator);
+    end;
+    if is_array then
+        return format('%s %s %s', subject, sign, hybridsearch.typed(name, type_, (
+            select coalesce(array_agg(item), '{}')::text
+            from jsonb_array_elements_text(case jsonb_typeof(value) when 'array' then value else jsonb_build_array(value) end) as item)));
+    elsif jsonb_typeof(value) = 'array' and sign in ('=', '<>') and not is_json then
+        return format(case sign when '=' then '%s = any(array[%s]::%s[])' else '%s <> all(array[%s]::%s[])' end, subject, (
+            select coalesce(string_agg(hybridsearch.typed(name, type_, item), ', '), '')
+            from jsonb_array_elements_text(value) as item), type_);
+    end if;
+    return format('%s %s %s', subject, sign, hybridsearch.typed(name, type_, case when is_json then value::text else value #>> '{}' end));
+end
+$$;
+comment on function hybridsearch.comparison(text, text, text, text, jsonb) is 'One comparison of a JSON filter, in SQL';
+
+-- A value as a literal of the column''s type, once it is sure that it is one.
+create or replace function hybridsearch.typed(name text, type_ text, value text)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('select %L::%s', value, type_);
+    return format('%L::%s', value, type_);
+exception when data_exception or invalid_text_representation or check_violation then
+    raise exception using errcode = 'invalid_parameter_value',
+        message = format('filter on "%s": %s is no %s', name, coalesce(quote_literal(value), 'null'), type_);
+end
+$$;
+comment on function hybridsearch.typed(text, text, text) is 'A value of a JSON filter as a literal of a column''s type';

@@ -1,0 +1,141 @@
+-- engine: sql
+-- Hybrid search for those who have SQL alone: the ranking that Python gives for the same vectors, as a function.
+create or replace function {{fn:search}}(
+    query text,
+    limit_ integer default 10,
+    filter jsonb default null,
+    legs text[] default null,
+    weights jsonb default null,
+    candidates integer default 100,
+    rrf_k double precision default 60,
+    dense vector default null,
+    sparse sparsevec default null,
+    wait_ms integer default 300
+)
+returns table ({{key_definitions}}, score double precision, rank_dense integer, rank_sparse integer, rank_lexical integer, note text)
+language plpgsql stable rows 10
+set search_path from current
+set jit = off
+set hnsw.ef_search = 100             -- what set_config changes below is undone at the end
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    searched_for constant text := hybridsearch.checked_query(query);
+    wanted constant integer := hybridsearch.checked_count('limit_', limit_);
+    depth constant integer := greatest(wanted, hybridsearch.checked_count('candidates', candidates));
+    k constant float8 := hybridsearch.checked_number('rrf_k', rrf_k);
+    chosen constant text[] := hybridsearch.checked_legs(legs, {{legs}});
+    weight constant jsonb := hybridsearch.checked_weights(weights, {{legs}});
+    condition constant text := hybridsearch.condition({{literal:table}}::regclass, 'm', filter);
+    former constant text := current_setting('hnsw.iterative_scan', true);
+    near {{dense}} := dense::{{dense}};
+    tokens {{sparse}} := sparse::{{sparse}};
+    words text[]; times int4[];
+    allowed int4[];                     -- the documents of which the filter holds; null without one
+    is_near boolean; is_near_exact boolean;
+    encoded record; said text;
+begin
+    if searched_for is null then
+        return;
+    end if;
+    -- The vectors: those given, else those of the text.
+    if (near is null and 'dense' = any(chosen)) or (tokens is null and 'sparse' = any(chosen)) then
+        select * into encoded from hybridsearch.encoding({{name}}, searched_for, wait_ms);
+        said := encoded.note;
+        near := coalesce(near, hybridsearch.fitted(encoded.dense, {{dimensions}}));
+        tokens := coalesce(tokens, hybridsearch.sparse_vector(encoded.sparse_ids, encoded.sparse_weights, {{sparse_dimensions}}));
+    end if;
+    if 'lexical' = any(chosen) then
+        -- A term may come twice, from two of the analysers.
+        select array_agg(z.term), array_agg(z.times) into words, times
+        from (select term.term, sum(term.frequency)::int4 as times
+              from hybridsearch.terms({{config}}, searched_for) as term
+              group by term.term) as z;
+    end if;
+    if condition is not null then
+        execute format('select coalesce(array_agg(d.id), ''{}'') from %s as d join %s as m on %s where %s',
+                       {{literal:document}}, {{literal:table}}, {{literal:same_row:m,d}}, condition) into allowed;
+    end if;
+    is_near := near is not null and 'dense' = any(chosen);
+    -- A selective filter: the distances of all that it lets through cost less than a scan that looks for them.
+    is_near_exact := is_near and cardinality(allowed) <= 10000;
+    perform set_config('hnsw.ef_search', greatest(100, {{scanned:depth}})::text, true);
+    if former is not null then          -- pgvector 0.8 or later
+        perform set_config('hnsw.iterative_scan', 'strict_order', true);
+    end if;
+    return query
+        with scanned as materialized (
+            select {{companion_keys:c}}, c.dense <=> near as distance
+            from {{chunk}} as c
+            join {{table}} as m on {{same_row:m,c}}
+            where is_near and not coalesce(is_near_exact, false)
+              and (allowed is null
+                   or (select d.id from {{document}} as d where {{same_keys:d,c}}) in (select unnest(allowed)))
+            order by {{approximate:c,near}}
+            limit {{scanned:depth}}
+        ),
+        measured as materialized (
+            select {{companion_keys:c}}, c.dense <=> near as distance
+            from unnest(allowed) as a(id)
+            join {{document}} as d on d.id = a.id
+            join {{table}} as m on {{same_row:m,d}}
+            join {{chunk}} as c on {{same_keys:c,d}}
+            where is_near_exact
+        ),
+        dense_leg as materialized (
+            select {{companion_keys:n}}, min(n.distance) as distance
+            from (table scanned union all table measured) as n
+            group by {{companion_keys:n}}
+            order by distance, {{companion_keys:n}}
+            limit depth
+        ),
+        sparse_leg as materialized (
+            select {{companion_keys:c}}, min({{sparse_distance:c,tokens}}) as distance
+            from {{chunk}} as c
+            join {{table}} as m on {{same_row:m,c}}
+            where 'sparse' = any(chosen)
+              and {{sparse_distance:c,tokens}} < 0
+              and (allowed is null
+                   or (select d.id from {{document}} as d where {{same_keys:d,c}}) in (select unnest(allowed)))
+            group by {{companion_keys:c}}
+            order by distance, {{companion_keys:c}}
+            limit depth
+        ),
+        lexical_leg as materialized (
+            select {{companion_keys:best}}, -best.score as distance
+            from {{fn:best}}(words, times, depth, {{k1}}, {{b}}, allowed) as best
+            where 'lexical' = any(chosen)
+        ),
+        entry as (
+            select {{companion_keys:x}}, row_number() over (order by x.distance, {{companion_keys:x}}) as dense_, null::int8 as sparse_, null::int8 as lexical_
+            from dense_leg as x
+            union all
+            select {{companion_keys:x}}, null, row_number() over (order by x.distance, {{companion_keys:x}}), null
+            from sparse_leg as x
+            union all
+            select {{companion_keys:x}}, null, null, row_number() over (order by x.distance, {{companion_keys:x}})
+            from lexical_leg as x
+        ),
+        fused as (
+            select {{companion_keys:e}},
+                   max(e.dense_)::int4 as dense_, max(e.sparse_)::int4 as sparse_, max(e.lexical_)::int4 as lexical_
+            from entry as e
+            group by {{companion_keys:e}}
+        )
+        select {{companion_keys:f}}, z.score, f.dense_, f.sparse_, f.lexical_, said
+        from fused as f
+        cross join lateral (
+            -- Added in one order, so that equal ranks give equal sums to the last bit.
+            select coalesce((weight ->> 'dense')::float8 / (k + f.dense_), 0)
+                 + coalesce((weight ->> 'sparse')::float8 / (k + f.sparse_), 0)
+                 + coalesce((weight ->> 'lexical')::float8 / (k + f.lexical_), 0) as score) as z
+        order by z.score desc, {{companion_keys:f}}
+        limit wanted;
+    if former is not null then
+        perform set_config('hnsw.iterative_scan', former, true);
+    end if;
+end
+$$;
+comment on function {{fn:search}}(text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer) is
+    'Hybrid search. query: the words. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it. Column note says which leg was left out and why.';
