@@ -1,3 +1,4 @@
+-- engine: sql
 -- The query side of one lexical index: the k best documents by exact BM25. docs/sparse-engine.md has the format of the
 -- postings, the cost model and the reasons. Nothing here writes: it runs on a hot standby. The statements are static,
 -- so that PostgreSQL plans them once a connection; a function for every index is what that takes.

@@ -1,3 +1,4 @@
+-- engine: sql
 -- How the columns of the lexical index are stored, which no Alembic revision writes: before the first data, as it holds
 -- for new rows alone. Compression finds nothing in these columns, and reading a row out of line costs more than a larger
 -- one. A role that does not own the tables leaves them as they are: the index is correct, and slower.
