@@ -63,7 +63,7 @@ def routines(engine: Engine) -> list[str]:
         found = connection.scalars(
             text("""
                 select proname from pg_proc join pg_namespace as n on n.oid = pronamespace
-                where proname ~ '_(weights|changed)$' and nspname <> 'pg_catalog'
+                where proname ~ '_(weights|changed)$' and nspname not in ('pg_catalog', 'hybridsearch')
                 union all
                 select tgname from pg_trigger where not tgisinternal
                 order by 1""")
