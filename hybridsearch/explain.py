@@ -43,7 +43,7 @@ from hybridsearch.explanation import (
 )
 from hybridsearch.hits import documents, hit_of
 from hybridsearch.keys import identity
-from hybridsearch.lexical import DOUBLE, configuration, terms_of
+from hybridsearch.lexical import DOUBLE, asked, configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -64,7 +64,7 @@ def _statement(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
     if plan.fusion in ("minmax", "zscore"):
         statement = _with_spreads(statement, found)
     if "lexical" in found and index.engine == "sql":
-        statement = _with_terms(statement, index, query.text or "")
+        statement = _with_terms(statement, index, query)
     if "sparse" in found:
         statement = _with_tokens(statement, index, query.sparse or {})
     return statement
@@ -85,15 +85,15 @@ def _with_spreads(statement: Select[Any], found: Mapping[str, Select[Any]]) -> S
     return statement
 
 
-def _with_terms(statement: Select[Any], index: SearchIndex, text: str) -> Select[Any]:
-    asked = _asked(index, text)
+def _with_terms(statement: Select[Any], index: SearchIndex, query: Query) -> Select[Any]:
+    found = _asked(index, query)
     statistics = _statistics(index)
-    own = _frequencies(index, asked).lateral("own")
+    own = _frequencies(index, found).lateral("own")
     stored = index.documents.alias("stored")
     arrays = select(
-        func.array_agg(asked.c.term).label("asked_terms"),
-        func.array_agg(asked.c.times).label("asked_times"),
-        func.array_agg(asked.c.documents).label("asked_documents"),
+        func.array_agg(found.c.term).label("asked_terms"),
+        func.array_agg(found.c.times).label("asked_times"),
+        func.array_agg(found.c.documents).label("asked_documents"),
     ).cte("asked_arrays")
     return (
         statement.join(arrays, true())
@@ -111,20 +111,19 @@ def _with_terms(statement: Select[Any], index: SearchIndex, text: str) -> Select
     )
 
 
-def _asked(index: SearchIndex, text: str) -> CTE:
+def _asked(index: SearchIndex, query: Query) -> CTE:
     """(term, times, documents) of the query's terms that are in the dictionary."""
-    query = terms_of(configuration(index), literal(text, Text))
+    wanted = asked(index, query.text or "", query.prefixes).subquery("wanted_terms")
     terms, postings, pending = index.terms, index.postings, index.pending
     merged = select(func.coalesce(func.sum(postings.c.documents), 0)).where(postings.c.term_id == terms.c.id)
     waiting = select(func.coalesce(func.sum(pending.c.sign), 0)).where(terms.c.id == func.any(pending.c.terms))
     return (
         select(
             terms.c.term,
-            cast(func.sum(query.c.frequency), Integer).label("times"),
+            cast(wanted.c.times, Integer).label("times"),
             cast(merged.scalar_subquery() + waiting.scalar_subquery(), Integer).label("documents"),
         )
-        .join_from(query, terms, terms.c.term == query.c.term)
-        .group_by(terms.c.id, terms.c.term)
+        .join_from(wanted, terms, terms.c.term == wanted.c.term)
         .cte("asked")
         .prefix_with("materialized")
     )
@@ -147,7 +146,7 @@ def _statistics(index: SearchIndex) -> CTE:
     )
 
 
-def _frequencies(index: SearchIndex, asked: CTE) -> Select[Any]:
+def _frequencies(index: SearchIndex, wanted: CTE) -> Select[Any]:
     """The asked terms that the row's text has, and their weighted frequencies, as two arrays."""
     fields = []
     for name, weight in index.fields.items():
@@ -158,7 +157,7 @@ def _frequencies(index: SearchIndex, asked: CTE) -> Select[Any]:
     every = union_all(*fields).subquery("every")
     counted = (
         select(every.c.term, cast(cast(func.sum(every.c.frequency), REAL), DOUBLE).label("frequency"))
-        .where(every.c.term.in_(select(asked.c.term)))
+        .where(every.c.term.in_(select(wanted.c.term)))
         .group_by(every.c.term)
         .subquery("counted")
     )

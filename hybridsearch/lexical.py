@@ -5,6 +5,8 @@
 N, n and the average length are those of the statement's own snapshot. docs/sparse-engine.md says how it works.
 """
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +26,7 @@ from sqlalchemy import (
     quoted_name,
     select,
     true,
+    union_all,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, REGCLASS, REGCONFIG
@@ -31,6 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, REGCLASS, REGCONFIG
 from hybridsearch.model import SearchIndex
 
 DOUBLE = Float(53)
+MAX_EXPANSIONS = 64  # terms that one prefix stands for
 _preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
 
@@ -58,24 +62,53 @@ def configuration(index: SearchIndex) -> ColumnElement[Any]:
     return cast(literal(index.config, String), REGCONFIG)
 
 
-def lexical(index: SearchIndex, text: str, *, candidates: int, where: ColumnElement[bool] | None = None) -> Select[Any]:
+def asked(index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Select[Any]:
+    """Return (term, times): the terms of a text, and the shortest terms of the dictionary with one of the prefixes."""
+    query = terms_of(configuration(index), literal(text, Text))
+    # A term may come twice, from two of the analysers.
+    own = select(query.c.term, func.sum(query.c.frequency).label("times")).group_by(query.c.term)
+    if not prefixes or index.engine != "sql":
+        return own
+    every = union_all(own, *(_beginning(index, prefix) for prefix in prefixes)).subquery("every")
+    return select(every.c.term, func.max(every.c.times).label("times")).group_by(every.c.term)
+
+
+def _beginning(index: SearchIndex, prefix: str) -> Select[Any]:
+    term, lowest = index.terms.c.term, prefix.lower()
+    found = select(term, literal(1).label("times")).where(term >= lowest, term < lowest + chr(sys.maxunicode))
+    return found.order_by(func.length(term), term).limit(MAX_EXPANSIONS)
+
+
+def lexical(
+    index: SearchIndex,
+    text: str,
+    *,
+    candidates: int,
+    where: ColumnElement[bool] | None = None,
+    prefixes: Sequence[str] = (),
+) -> Select[Any]:
     """Return the best `candidates` documents by BM25: their keys and `distance`, the negated score, nearest first.
 
     Equal scores are ordered by key; which of them are the last candidates, by their age in the index. A term that
-    occurs twice in the query counts twice. Only documents of which `where`, a condition on the model, holds are
-    candidates; the statistics stay those of the whole index.
+    occurs twice in the query counts twice, one that begins with a prefix once. Only documents of which `where`, a
+    condition on the model, holds are candidates; the statistics stay those of the whole index.
     """
-    best = _best(index, text, candidates, where)
+    return ranked(index, asked(index, text, prefixes), candidates=candidates, where=where)
+
+
+def ranked(
+    index: SearchIndex, wanted: Select[Any], *, candidates: int, where: ColumnElement[bool] | None = None
+) -> Select[Any]:
+    """Do the same for terms, given as a Select of (term, times)."""
+    best = _best(index, wanted, candidates, where)
     keys = [best.c[name] for name in index.key_names]
     distance = (-best.c.score).label("distance")
     return select(*keys, distance).order_by(distance, *keys).limit(candidates)
 
 
-def _best(index: SearchIndex, text: str, candidates: int, where: ColumnElement[bool] | None) -> Any:
+def _best(index: SearchIndex, query: Select[Any], candidates: int, where: ColumnElement[bool] | None) -> Any:
     """Key and score of the best documents, as a subquery."""
-    query = terms_of(configuration(index), literal(text, Text))
-    # A term may come twice, from two of the analysers.
-    term = select(query.c.term, func.sum(query.c.frequency).label("times")).group_by(query.c.term).subquery("term")
+    term = query.subquery("term")
     wanted = (
         select(func.array_agg(term.c.term).label("words"), func.array_agg(cast(term.c.times, Integer)).label("times"))
         .cte("wanted")

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, selec
 from sqlalchemy.orm import Session
 
 from hybridsearch.dense import distance_to
+from hybridsearch.engines import engine_of
 from hybridsearch.fusion import rank_name
 from hybridsearch.keys import identity
-from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -135,7 +135,9 @@ def _deep(index: SearchIndex, query: Query, plan: Plan, leg: str) -> Select[Any]
     """A leg without the bound of its candidates; the dense one exactly, without its index."""
     where = plan.where
     if leg == "lexical":
-        return lexical(index, query.text or "", candidates=DEPTH, where=where)
+        return engine_of(index).leg(
+            index, query.text or "", candidates=DEPTH, where=where, prefixes=query.prefixes, read=query.read
+        )
     if leg == "sparse":
         return sparse(index, query.sparse or {}, candidates=DEPTH, where=where)
     chunks, keys = index.chunks, index.key_columns(index.chunks)

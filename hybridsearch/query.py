@@ -42,6 +42,11 @@ class Query:
         return {"dense": self.dense, "sparse": self.sparse, "lexical": self.text}[leg] is not None
 
     @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The prefixes that stood in the text."""
+        return () if self.parsed is None else self.parsed.prefixes
+
+    @property
     def vector(self) -> npt.NDArray[np.float32]:
         """The dense vector; raises QueryError where there is none."""
         if self.dense is None:

@@ -75,4 +75,5 @@ def _leg(index: SearchIndex, name: str, query: Query, plan: Plan) -> Select[Any]
         return dense(index, query.vector, candidates=count, ef_search=plan.ef_search, where=where)
     if name == "sparse":
         return sparse(index, query.sparse or {}, candidates=count, where=where)
-    return engine_of(index).leg(index, query.text or "", candidates=count, where=where, read=query.read)
+    leg = engine_of(index).leg
+    return leg(index, query.text or "", candidates=count, where=where, prefixes=query.prefixes, read=query.read)

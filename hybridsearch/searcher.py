@@ -95,7 +95,8 @@ class HybridSearch:
         """Return the query with what the engine has to read of the rows before the statement: only `memory` does."""
         if query.text is None:
             return query
-        return replace(query, read=engine_of(self.index).read(session, self.index, query.text))
+        read = engine_of(self.index).read(session, self.index, query.text, query.prefixes)
+        return replace(query, read=read)
 
     def plan(self, **options: Unpack[Options]) -> Plan:
         """Return how it is searched for: the options, checked, and completed by the settings."""

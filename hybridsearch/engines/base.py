@@ -55,7 +55,7 @@ class LexicalEngine(Protocol):
     def statistics(self, session: Session, index: SearchIndex) -> Statistics:
         """Count what is stored; zeros where the engine does not store it, or does not tell."""
 
-    def read(self, session: Session, index: SearchIndex, text: str) -> Any:
+    def read(self, session: Session, index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Any:
         """Return what `leg` needs to know of the rows beforehand; None where it all happens in the statement."""
 
     def leg(
@@ -65,9 +65,11 @@ class LexicalEngine(Protocol):
         *,
         candidates: int,
         where: ColumnElement[bool] | None = None,
+        prefixes: Sequence[str] = (),
         read: Any = None,
     ) -> Select[Any]:
         """Return the best documents: their keys and `distance`, the negated score, nearest first, ties by key.
 
-        `where`, a condition on the model, holds for all of them. `read` is what `read` gave for the same text.
+        Beside the terms of the text, terms that begin with one of the `prefixes` count once. `where`, a condition on
+        the model, holds for all of them. `read` is what `read` gave for the same text.
         """

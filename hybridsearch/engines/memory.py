@@ -99,12 +99,12 @@ class MemoryEngine:
         """Nothing is stored."""
         return Statistics()
 
-    def read(self, session: Session, index: SearchIndex, text: str) -> Scores:
+    def read(self, session: Session, index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Scores:
         """Look over the rows, then score them all. Raises QueryError above MAX_DOCUMENTS rows."""
         query = _analysed(session, index, [(0, 1.0, text)])[0]
         with self._lock:
             rows = self._current(session, index)
-            return _scores(rows, query)
+            return _scores(rows, query, prefixes)
 
     def leg(
         self,
@@ -113,6 +113,7 @@ class MemoryEngine:
         *,
         candidates: int,
         where: ColumnElement[bool] | None = None,
+        prefixes: Sequence[str] = (),
         read: Any = None,
     ) -> Select[Any]:
         """Return the leg made of the scores in `read`; of those, the rows that are still there."""
@@ -257,10 +258,12 @@ def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:
     return Weighted(counts, k1=bm25.k1, b=bm25.b, epsilon=bm25.epsilon)
 
 
-def _scores(rows: Rows, query: Counts) -> Scores:
+def _scores(rows: Rows, query: Counts, prefixes: Sequence[str]) -> Scores:
     keys = list(rows.counts)
-    if rows.ranker is None or not query:
+    if rows.ranker is None or not (query or prefixes):
         return Scores([], [])
+    beginnings = tuple(prefix.lower() for prefix in prefixes)
+    query = {term: 1 for term in rows.ranker.idf if beginnings and term.startswith(beginnings)} | dict(query)
     words = [term for term, times in query.items() for _ in range(round(times))]
     scores = rows.ranker.get_scores(words)
     having = [place for place, counts in enumerate(rows.ranker.doc_freqs) if not query.keys().isdisjoint(counts)]

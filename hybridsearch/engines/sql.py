@@ -55,7 +55,7 @@ class SqlEngine:
         terms = session.scalar(select(func.count()).select_from(index.terms)) or 0
         return Statistics(terms, blocks, int(entries), int(dead), self.waiting(session, index))
 
-    def read(self, session: Session, index: SearchIndex, text: str) -> None:
+    def read(self, session: Session, index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> None:
         """Read nothing: one statement does it all."""
 
     def leg(
@@ -65,7 +65,8 @@ class SqlEngine:
         *,
         candidates: int,
         where: ColumnElement[bool] | None = None,
+        prefixes: Sequence[str] = (),
         read: Any = None,
     ) -> Select[Any]:
         """Return the lexical leg, see `hybridsearch.lexical`."""
-        return lexical(index, text, candidates=candidates, where=where)
+        return lexical(index, text, candidates=candidates, where=where, prefixes=prefixes)

@@ -1,6 +1,7 @@
 """The parts of a score add up to it, and why a document is not among the hits."""
 
 import json
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_the_terms_add_up_to_the_score_of_the_lexical_leg(shop: SimpleNamespace,
     expected = oracles.bm25(terms(session, query), documents(session, shop), k1=0.9, b=0.4)
     found = [hit for hit in shop.search.explain(session, query, limit=90) if hit.lexical]
     assert len(found) == len(expected) > 0
+    assert_sums(found, expected)
+
+
+def test_a_prefix_brings_each_of_its_terms_once(shop: SimpleNamespace, session: Session) -> None:
+    found = [hit for hit in shop.search.explain(session, "gard* ch* c++* shelv*", limit=90) if hit.lexical]
+    asked = Counter({part.term: 1 for hit in found for part in hit.lexical.terms})
+    assert set(asked) == {"garden", "chair", "c++", "c", "shelv"}
+    assert_sums(found, oracles.bm25(asked, documents(session, shop), k1=0.9, b=0.4))
+
+
+def assert_sums(found: list[Any], expected: Any) -> None:
     for hit in found:
         parts = hit.lexical
         assert parts.current

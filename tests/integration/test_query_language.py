@@ -92,6 +92,18 @@ def test_what_is_excluded_is_in_none(shop: SimpleNamespace, session: Session, le
         assert found(shop, session, f"oak garden laptop 数据 {text}", legs=legs) == {1, 2, 3, 4, 5, 6} - gone, text
 
 
+def test_a_prefix_stands_for_the_words_that_begin_with_it(shop: SimpleNamespace, session: Session) -> None:
+    lexical = {"legs": ["lexical"]}
+    assert found(shop, session, "gard*", **lexical) == {5, 6}
+    assert found(shop, session, "GARD* -gloves", **lexical) == {5}
+    assert found(shop, session, "chairs*", **lexical) == {1, 2}
+    assert found(shop, session, "dv7-12*", **lexical) == {3}
+    assert found(shop, session, "数*", **lexical) == {4}
+    assert found(shop, session, "unheard*", **lexical) == set()
+    assert found(shop, session, "gard", **lexical) == set()
+    assert {hit.document.id for hit in shop.search.search(session, "gard*") if "lexical" in hit.ranks} == {5, 6}
+
+
 def test_operators_and_where_hold_together(shop: SimpleNamespace, session: Session) -> None:
     assert found(shop, session, '"red chair" -blue', where=shop.Article.id > 1) == set()
     assert found(shop, session, '"red chair"', where=shop.Article.id > 1) == {2}

@@ -1,0 +1,133 @@
+"""Did you mean: a query whose unknown words are replaced by known ones that are spelt alike.
+
+    suggest(session, index, query, plan)        # "red chair" for "red chiar", None where nothing is to be said
+
+Known is what the caller would find: a word of a document that passes row-level security and `where=`. So is every word
+that is suggested, as it stands in such a document. Similar terms come from the dictionary: by pg_trgm where the
+extension is installed, else among those with the same first letter.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Integer, MetaData, Select, String, Table, Text, cast, column, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import Function
+from sqlalchemy import quoted_name
+
+from hybridsearch.keys import is_key
+from hybridsearch.lexical import configuration, lexical, ranked, terms_of
+from hybridsearch.model import SearchIndex
+from hybridsearch.options import Plan
+from hybridsearch.query import Query
+from hybridsearch.ranking import within
+from hybridsearch.syntax import is_plain_word
+from hybridsearch.template import as_text
+
+MAX_WORDS = 8  # of a query that are looked at
+MAX_SIMILAR = 40  # terms of the dictionary that are compared with a word, by trigrams
+MAX_COMPARED = 5_000  # the same, by the first letter
+MAX_TRIED = 5  # of those that are looked for in the rows
+LEAST_SIMILARITY = 0.15
+_WORD = re.compile(r"[^\W\d_]{4,}")
+
+_catalog = MetaData(schema="pg_catalog")
+_extension = Table("pg_extension", _catalog, Column("extname", Text), Column("extnamespace", Integer))
+_namespace = Table("pg_namespace", _catalog, Column("oid", Integer), Column("nspname", Text))
+
+
+def suggest(session: Session, index: SearchIndex, query: Query, plan: Plan) -> str | None:
+    """Return the query with its unknown words put right, or None. Only the engine "sql" keeps a dictionary."""
+    if query.text is None or index.engine != "sql":
+        return None
+    plan = within(index, query, plan)
+    unknown = [word for word in _words(query.text) if not _is_known(session, index, plan, word)]
+    if not unknown:
+        return None
+    trigrams = _trigram_schema(session)
+    right = {word: _instead(session, index, plan, word, trigrams) for word in unknown}
+    text = query.text if query.parsed is None else query.parsed.source or query.text
+    said = _WORD.sub(lambda match: right.get(match[0].lower()) or match[0], text)
+    return said if said != text else None
+
+
+def _words(text: str) -> list[str]:
+    words = dict.fromkeys(word.lower() for word in _WORD.findall(text) if is_plain_word(word))
+    return list(words)[:MAX_WORDS]
+
+
+def _is_known(session: Session, index: SearchIndex, plan: Plan, word: str) -> bool:
+    """Whether the word finds anything; so does one without a term, such as "with"."""
+    found = lexical(index, word, candidates=1, where=plan.where).limit(1).exists()
+    terms = select(literal(1)).select_from(terms_of(configuration(index), literal(word, Text))).exists()
+    return bool(session.scalar(select(or_(found, ~terms))))
+
+
+def _instead(session: Session, index: SearchIndex, plan: Plan, word: str, trigrams: str | None) -> str | None:
+    """The nearest word that finds something, as it stands in what it finds."""
+    most = 1 if len(word) < 6 else 2
+    near: list[tuple[int, str]] = []
+    for term, stem in session.execute(_similar(index, word, trigrams)):
+        away = min(edits(term, word), edits(term, stem))
+        if away <= most:
+            near.append((away, term))
+    for _, term in sorted(near)[:MAX_TRIED]:
+        one = select(literal(term, Text).label("term"), literal(1).label("times"))
+        row = session.execute(ranked(index, one, candidates=1, where=plan.where)).first()
+        found = row and _surface(session, index, tuple(row[: len(index.keys)]), term, word)
+        if found:
+            return found
+    return None
+
+
+def _similar(index: SearchIndex, word: str, trigrams: str | None) -> Select[Any]:
+    """(term, stem): terms of the dictionary of about the word's length, the likeliest first; the word's own stem."""
+    term = index.terms.c.term
+    own = terms_of(configuration(index), literal(word, Text)).alias("own")
+    stem = func.coalesce(select(func.min(own.c.term)).scalar_subquery(), literal(word, Text)).label("stem")
+    lengths = func.length(term).between(func.length(stem) - 2, len(word) + 2)
+    if trigrams is None:
+        head = word[0]
+        alike = select(term, stem).where(term >= head, term < chr(ord(head) + 1), lengths)
+        return alike.order_by(func.abs(func.length(term) - len(word)), term).limit(MAX_COMPARED)
+    similarity = Function(
+        quoted_name("similarity", quote=True), term, literal(word, Text), packagenames=(quoted_name(trigrams, quote=True),)
+    )
+    return select(term, stem).where(lengths, similarity >= LEAST_SIMILARITY).order_by(similarity.desc(), term).limit(MAX_SIMILAR)
+
+
+def _surface(session: Session, index: SearchIndex, key: tuple[Any, ...], term: str, word: str) -> str | None:
+    """The word of a document that has the term and is spelt most like the word."""
+    columns = [index.mapper.column_attrs[name].columns[0] for name in index.fields]
+    row = session.execute(select(*columns).where(is_key(index.keys, key))).first()
+    texts = [as_text(value) for value in row or () if value is not None]
+    words = sorted({found.lower() for text in texts for found in _WORD.findall(text)}, key=lambda w: (edits(w, word), w))
+    given = func.unnest(cast(literal(words[:50], ARRAY(Text)), ARRAY(Text))).table_valued(column("word", Text)).render_derived("given")
+    own = terms_of(configuration(index), given.c.word).lateral("own")
+    having = set(session.scalars(select(given.c.word).select_from(given.join(own, own.c.term == term))))
+    return next((found for found in words if found in having), None)
+
+
+def _trigram_schema(session: Session) -> str | None:
+    """The schema that pg_trgm is installed in, None where it is not."""
+    joined = _extension.join(_namespace, _namespace.c.oid == _extension.c.extnamespace)
+    return session.scalar(
+        select(cast(_namespace.c.nspname, String)).select_from(joined).where(_extension.c.extname == "pg_trgm")
+    )
+
+
+def edits(one: str, other: str) -> int:
+    """Return how many letters must be put in, left out, changed or swapped with the next to make one word the other."""
+    before: Sequence[int] = ()
+    last: list[int] = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]
