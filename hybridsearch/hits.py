@@ -44,9 +44,13 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """The documents of an answer, best first. `degraded` says what was left undone and why; None for a whole answer."""
+    """The documents of an answer, best first. `degraded` says what was left undone and why; None for a whole answer.
+
+    `suggestion` is the query with its unknown words put right ("did you mean"); None where there are none.
+    """
 
     degraded: str | None = None
+    suggestion: str | None = None
 
 
 def documents(index: SearchIndex, ranking: Select[Any], query: Query) -> Select[Any]:

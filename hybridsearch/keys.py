@@ -5,9 +5,10 @@ typed(index, "shop,17")                                                         
 """
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, SmallInteger
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, SmallInteger, and_, literal
 
 from hybridsearch.errors import QueryError
 from hybridsearch.model import SearchIndex
@@ -32,6 +33,11 @@ def typed(index: SearchIndex, text: str) -> tuple[Any, ...]:
     if len(parts) != len(index.keys):
         raise QueryError(f"document {text!r} has {len(parts)} key columns: give {_names(index)}, joined by commas")
     return tuple(_parsed(column, part.strip()) for column, part in zip(index.keys, parts, strict=True))
+
+
+def is_key(columns: Sequence[Any], key: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition that some columns hold a key."""
+    return and_(*(column == literal(value, column.type) for column, value in zip(columns, key, strict=True)))
 
 
 def _names(index: SearchIndex) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, select
+from sqlalchemy import ColumnElement, Select, exists, func, literal, select
 from sqlalchemy.orm import Session
 
 from hybridsearch.dense import distance_to
 from hybridsearch.engines import engine_of
 from hybridsearch.fusion import rank_name
-from hybridsearch.keys import identity
+from hybridsearch.keys import identity, is_key
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -85,17 +85,13 @@ def why_not(session: Session, index: SearchIndex, query: Query, plan: Plan, docu
 
 def _standing(index: SearchIndex, plan: Plan, key: tuple[Any, ...]) -> Select[Any]:
     """Whether the row is there, passes the filter, has words in the index, has chunks with vectors."""
-    row = select(literal(1)).select_from(index.table).where(_is(index.keys, key))
+    row = select(literal(1)).select_from(index.table).where(is_key(index.keys, key))
     passing = row if plan.where is None else row.where(plan.where)
-    words = select(literal(1)).where(_is(index.key_columns(index.documents), key))
-    chunks = select(literal(1)).where(_is(index.key_columns(index.chunks), key))
+    words = select(literal(1)).where(is_key(index.key_columns(index.documents), key))
+    chunks = select(literal(1)).where(is_key(index.key_columns(index.chunks), key))
     asked = {"there": row, "passes": passing, "words": words, "chunks": chunks}
     columns: list[ColumnElement[Any]] = [exists(rows).label(name) for name, rows in asked.items()]
     return select(*columns)
-
-
-def _is(columns: Any, key: tuple[Any, ...]) -> ColumnElement[bool]:
-    return and_(*(column == literal(value, column.type) for column, value in zip(columns, key, strict=True)))
 
 
 def _place(session: Session, index: SearchIndex, ranked: Select[Any], key: tuple[Any, ...]) -> Any:
@@ -103,7 +99,9 @@ def _place(session: Session, index: SearchIndex, ranked: Select[Any], key: tuple
     fused = ranked.subquery("fused")
     keys = [fused.c[name] for name in index.key_names]
     placed = select(*fused.c, func.row_number().over(order_by=(fused.c.score.desc(), *keys)).label("place")).subquery()
-    return session.execute(select(placed).where(_is([placed.c[name] for name in index.key_names], key))).one_or_none()
+    return session.execute(
+        select(placed).where(is_key([placed.c[name] for name in index.key_names], key))
+    ).one_or_none()
 
 
 def _loss(
@@ -124,7 +122,7 @@ def _loss(
     keys = [entry.c[name] for name in index.key_names]
     placed = select(*keys, func.row_number().over(order_by=(entry.c.distance, *keys)).label("place")).subquery()
     place = session.scalar(
-        select(placed.c.place).where(_is([placed.c[name] for name in index.key_names], key)).limit(1)
+        select(placed.c.place).where(is_key([placed.c[name] for name in index.key_names], key)).limit(1)
     )
     if place is None:
         return Loss("no match" if leg != "dense" else "beyond candidates")

@@ -50,6 +50,9 @@ class Options(TypedDict, total=False):
     ef_search: int
     """Size of the HNSW scan's candidate list, 1 to 1,000; never less than the candidates."""
 
+    suggest: bool | None
+    """Whether unknown words are looked for in the dictionary; by default where the words do not fill the limit."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -64,6 +67,7 @@ class Plan:
     weights: Mapping[str, float]
     where: ColumnElement[bool] | None
     boosts: Mapping[str, Boost]
+    suggest: bool | None
 
 
 def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
@@ -85,6 +89,7 @@ def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
         weights=checked_weights(dict.fromkeys(index.legs), options.get("weights")),
         where=condition(index, options.get("where")),
         boosts=checked_boosts(index, options.get("boosts")),
+        suggest=_choice("suggest", options.get("suggest")),
     )
 
 
@@ -95,6 +100,12 @@ def checked_count(name: str, count: Any) -> int:
     if not 1 <= count <= MAX_COUNT:
         raise QueryError(f"{name} is {count:,}: give 1 to {MAX_COUNT:,}")
     return count
+
+
+def _choice(name: str, value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise QueryError(f"{name} is {value!r}: give True or False, or None for the usual")
+    return value
 
 
 def _legs(index: SearchIndex, names: Any) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
+from hybridsearch.answer import answer
 from hybridsearch.database import connecting, explained
 from hybridsearch.encoders import Encoder
 from hybridsearch.encoders.cache import LRU, QueryCache
@@ -24,7 +25,7 @@ from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
 from hybridsearch.explain import explain
 from hybridsearch.explanation import Explanation
-from hybridsearch.hits import Hit, Hits, documents, hit_of
+from hybridsearch.hits import Hit, Hits
 from hybridsearch.missed import WhyNot, why_not
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Options, Plan, checked_count, plan
@@ -184,10 +185,8 @@ class HybridSearch:
 
     def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
         with explained(self.index), session_of(connection) as session:
-            query = self._ready(session, query, plan)
-            statement = documents(self.index, self._ranking(query, plan), query)
             check_encoder(session, self.index, self.encoder)
-            return Hits(hit_of(row) for row in session.execute(statement))
+            return answer(session, self.index, self._ready(session, query, plan), plan)
 
     def _ready(self, session: Session, query: Query, plan: Plan) -> Query:
         """The query with what its legs have to read beforehand."""
@@ -208,6 +207,7 @@ class HybridSearch:
         done = reordered(order.scorer, query.text or "", hits, text=text, timeout=order.timeout, batch=order.batch)
         scores: Sequence[float | None] = done.scores or [None] * len(done.items)
         reranked = Hits(replace(hit, rerank_score=score) for hit, score in zip(done.items, scores, strict=True))
+        reranked.suggestion = hits.suggestion
         reranked.degraded = None if done.reason is None else f"not reranked: {done.reason}"
         return reranked
 

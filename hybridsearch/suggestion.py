@@ -11,13 +11,31 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, Select, String, Table, Text, cast, column, func, literal, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    quoted_name,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import Function
-from sqlalchemy import quoted_name
 
-from hybridsearch.keys import is_key
+from hybridsearch.hits import Hit
+from hybridsearch.keys import identity, is_key
 from hybridsearch.lexical import configuration, lexical, ranked, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
@@ -38,12 +56,17 @@ _extension = Table("pg_extension", _catalog, Column("extname", Text), Column("ex
 _namespace = Table("pg_namespace", _catalog, Column("oid", Integer), Column("nspname", Text))
 
 
-def suggest(session: Session, index: SearchIndex, query: Query, plan: Plan) -> str | None:
-    """Return the query with its unknown words put right, or None. Only the engine "sql" keeps a dictionary."""
+def suggest(session: Session, index: SearchIndex, query: Query, plan: Plan, hits: Sequence[Hit] = ()) -> str | None:
+    """Return the query with its unknown words put right, or None. Only the engine "sql" keeps a dictionary.
+
+    The words of `hits`, what the query has found, are known, and need not be looked for.
+    """
     if query.text is None or index.engine != "sql":
         return None
     plan = within(index, query, plan)
-    unknown = [word for word in _words(query.text) if not _is_known(session, index, plan, word)]
+    words = _words(query.text)
+    unseen = [word for word in words if word not in _seen(session, index, words, hits)]
+    unknown = [word for word in unseen if not _is_known(session, index, plan, word)]
     if not unknown:
         return None
     trigrams = _trigram_schema(session)
@@ -58,11 +81,33 @@ def _words(text: str) -> list[str]:
     return list(words)[:MAX_WORDS]
 
 
+def _seen(session: Session, index: SearchIndex, words: Sequence[str], hits: Sequence[Hit]) -> set[str]:
+    """Those of the words that a hit has."""
+    keys = [identity(index, hit.document) for hit in hits if "lexical" in hit.ranks]
+    if not keys or not words:
+        return set()
+    given = _given(words)
+    own = terms_of(configuration(index), given.c.word).lateral("own")
+    documents = index.documents
+    having = select(literal(1)).where(
+        tuple_(*index.key_columns(documents)).in_(keys), index.terms.c.id == func.any(documents.c.terms)
+    )
+    found = select(given.c.word).select_from(
+        given.join(own, true()).join(index.terms, index.terms.c.term == own.c.term)
+    )
+    return set(session.scalars(found.where(having.exists())))
+
+
 def _is_known(session: Session, index: SearchIndex, plan: Plan, word: str) -> bool:
     """Whether the word finds anything; so does one without a term, such as "with"."""
     found = lexical(index, word, candidates=1, where=plan.where).limit(1).exists()
     terms = select(literal(1)).select_from(terms_of(configuration(index), literal(word, Text))).exists()
     return bool(session.scalar(select(or_(found, ~terms))))
+
+
+def _given(words: Sequence[str]) -> Any:
+    array = cast(literal(list(words), ARRAY(Text)), ARRAY(Text))
+    return func.unnest(array).table_valued(column("word", Text)).render_derived("given")
 
 
 def _instead(session: Session, index: SearchIndex, plan: Plan, word: str, trigrams: str | None) -> str | None:
@@ -74,7 +119,7 @@ def _instead(session: Session, index: SearchIndex, plan: Plan, word: str, trigra
         if away <= most:
             near.append((away, term))
     for _, term in sorted(near)[:MAX_TRIED]:
-        one = select(literal(term, Text).label("term"), literal(1).label("times"))
+        one: Select[Any] = select(*[literal(term, Text).label("term"), literal(1).label("times")])
         row = session.execute(ranked(index, one, candidates=1, where=plan.where)).first()
         found = row and _surface(session, index, tuple(row[: len(index.keys)]), term, word)
         if found:
@@ -92,10 +137,18 @@ def _similar(index: SearchIndex, word: str, trigrams: str | None) -> Select[Any]
         head = word[0]
         alike = select(term, stem).where(term >= head, term < chr(ord(head) + 1), lengths)
         return alike.order_by(func.abs(func.length(term) - len(word)), term).limit(MAX_COMPARED)
-    similarity = Function(
-        quoted_name("similarity", quote=True), term, literal(word, Text), packagenames=(quoted_name(trigrams, quote=True),)
+    similarity: ColumnElement[float] = Function(
+        quoted_name("similarity", quote=True),
+        term,
+        literal(word, Text),
+        packagenames=(quoted_name(trigrams, quote=True),),
     )
-    return select(term, stem).where(lengths, similarity >= LEAST_SIMILARITY).order_by(similarity.desc(), term).limit(MAX_SIMILAR)
+    return (
+        select(term, stem)
+        .where(lengths, similarity >= LEAST_SIMILARITY)
+        .order_by(similarity.desc(), term)
+        .limit(MAX_SIMILAR)
+    )
 
 
 def _surface(session: Session, index: SearchIndex, key: tuple[Any, ...], term: str, word: str) -> str | None:
@@ -103,18 +156,22 @@ def _surface(session: Session, index: SearchIndex, key: tuple[Any, ...], term: s
     columns = [index.mapper.column_attrs[name].columns[0] for name in index.fields]
     row = session.execute(select(*columns).where(is_key(index.keys, key))).first()
     texts = [as_text(value) for value in row or () if value is not None]
-    words = sorted({found.lower() for text in texts for found in _WORD.findall(text)}, key=lambda w: (edits(w, word), w))
-    given = func.unnest(cast(literal(words[:50], ARRAY(Text)), ARRAY(Text))).table_valued(column("word", Text)).render_derived("given")
+    words = sorted(
+        {found.lower() for text in texts for found in _WORD.findall(text)}, key=lambda w: (edits(w, word), w)
+    )
+    given = _given(words[:50])
     own = terms_of(configuration(index), given.c.word).lateral("own")
     having = set(session.scalars(select(given.c.word).select_from(given.join(own, own.c.term == term))))
     return next((found for found in words if found in having), None)
 
 
 def _trigram_schema(session: Session) -> str | None:
-    """The schema that pg_trgm is installed in, None where it is not."""
+    """The schema that pg_trgm is installed in, None where it is not, or the role may not use it."""
     joined = _extension.join(_namespace, _namespace.c.oid == _extension.c.extnamespace)
     return session.scalar(
-        select(cast(_namespace.c.nspname, String)).select_from(joined).where(_extension.c.extname == "pg_trgm")
+        select(cast(_namespace.c.nspname, String))
+        .select_from(joined)
+        .where(_extension.c.extname == "pg_trgm", func.has_schema_privilege(_namespace.c.oid, "usage"))
     )
 
 

@@ -12,7 +12,7 @@ with more than 16 operators, is taken as it stands. No text is an error.
 
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_OPERATORS = 16
 MAX_PHRASE = 200  # characters
@@ -48,12 +48,16 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A query's `words` without its operators, which are what is encoded and ranked by, and the operators."""
+    """A query's `words` without its operators, which are what is encoded and ranked by, and the operators.
+
+    `source` is the text that they stood in.
+    """
 
     words: str
     phrases: tuple[str, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     prefixes: tuple[str, ...] = ()
+    source: str | None = field(default=None, compare=False)
 
 
 def parse(text: str) -> Parsed:
@@ -65,7 +69,7 @@ def parse(text: str) -> Parsed:
         return Parsed(text)
     excluded = [Excluded(word, False) for word in found["not word"]]
     excluded += [Excluded(phrase, True) for phrase in found["not phrase"]]
-    return Parsed(words, tuple(found["phrase"]), tuple(excluded), tuple(found["prefix"]))
+    return Parsed(words, tuple(found["phrase"]), tuple(excluded), tuple(found["prefix"]), text)
 
 
 def _read(match: re.Match[str], found: dict[str, list[str]]) -> str:
