@@ -119,8 +119,8 @@ def _instead(session: Session, index: SearchIndex, plan: Plan, word: str, trigra
         if away <= most:
             near.append((away, term))
     for _, term in sorted(near)[:MAX_TRIED]:
-        one: Select[Any] = select(*[literal(term, Text).label("term"), literal(1).label("times")])
-        row = session.execute(ranked(index, one, candidates=1, where=plan.where)).first()
+        one: list[ColumnElement[Any]] = [literal(term, Text).label("term"), literal(1).label("times")]
+        row = session.execute(ranked(index, select(*one), candidates=1, where=plan.where)).first()
         found = row and _surface(session, index, tuple(row[: len(index.keys)]), term, word)
         if found:
             return found
