@@ -94,6 +94,17 @@ class Place:
         first, second = (alias.strip() for alias in aliases.split(","))
         return " and ".join(f"{_columns([name], first)} = {_columns([name], second)}" for name in self.companion_keys)
 
+    def words(self, alias: str) -> str:
+        """Return a subquery with the words of a row: `term`, and `frequency`, in which each field has its weight."""
+        weights = ", ".join(map(_literal, self.definition.fields.values()))
+        texts = ", ".join(f"hybridsearch.as_text({_columns([name], alias)})" for name in self.definition.fields)
+        return (
+            f"(select word.term, sum(given.weight * word.frequency)::real as frequency "
+            f"from unnest(array[{weights}]::float8[], array[{texts}]) as given(weight, content), "
+            f"hybridsearch.terms({_literal(self.definition.config)}::regconfig, given.content) as word "
+            f"where given.content is not null group by word.term)"
+        )
+
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
         pairs = zip(self.companion_keys, self.definition.keys.values(), strict=True)
@@ -133,6 +144,8 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "fields": lambda p, alias: _columns(p.definition.fields, alias),
     "field_texts": lambda p, alias: ", ".join(f"{_columns([name], alias)}::text" for name in p.definition.fields),
     "field_weights": lambda p, _: ", ".join(map(_literal, p.definition.fields.values())),
+    # {{words:m}}: the row's words in all fields, each with how much it counts, as a subquery (term, frequency)
+    "words": Place.words,
     "config": lambda p, _: f"{_literal(p.definition.config)}::regconfig",
     "k1": lambda p, _: _literal(p.definition.k1),
     "b": lambda p, _: _literal(p.definition.b),

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import SearchIndex
 from hybridsearch.lexical import lexical
-from hybridsearch.postings import FieldText, add_documents, compact, prepare
+from hybridsearch.postings import add_documents, compact, prepare
 from hybridsearch.schema import migrate
 
 Connection = psycopg.Connection[Any]
@@ -185,8 +185,7 @@ class Sql:
         values = [{"source_id": number, "hash": b"", "length": 0.0, "terms": []} for number, _ in rows]
         statement = insert(documents).returning(documents.c.id, sort_by_parameter_order=True)
         numbers = list(session.scalars(statement, values))
-        texts = [FieldText(number, 1.0, body) for number, (_, body) in zip(numbers, rows, strict=True)]
-        add_documents(session, self.index, numbers, texts)
+        add_documents(session, self.index, numbers)
 
     def _merge(self, session: Session) -> None:
         while compact(session, self.index):

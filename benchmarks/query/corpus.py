@@ -25,7 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sqlalchemy.schema import CreateSchema
 
 from hybridsearch import Encoding, Query, SearchIndex
-from hybridsearch.postings import FieldText, add_documents, compact, prepare
+from hybridsearch.postings import add_documents, compact, prepare
 from hybridsearch.schema import migrate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lexical"))
@@ -223,8 +223,7 @@ def _lexical(engine: Engine) -> None:
             values = [{"article_id": row.id, "hash": b"", "length": 0.0, "terms": []} for row in rows]
             statement = insert(documents).returning(documents.c.id, sort_by_parameter_order=True)
             numbers = list(session.scalars(statement, values))
-            texts = [FieldText(number, 1.0, row.body) for number, row in zip(numbers, rows, strict=True)]
-            add_documents(session, index, numbers, texts)
+            add_documents(session, index, numbers)
             session.commit()
             last, waiting = rows[-1].id, waiting + len(rows)
             if waiting >= 2 * PAGE:

@@ -23,8 +23,8 @@ class SqlEngine:
         postings.prepare(session, index)
 
     def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
-        """Write the documents' terms where every query reads them and `compact` finds them."""
-        postings.add_documents(session, index, numbers, texts)
+        """Write the terms of the rows, as they are, where every query reads them and `compact` finds them."""
+        postings.add_documents(session, index, numbers)
 
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Take the documents out of N, n and the average length at once, and of the postings later."""

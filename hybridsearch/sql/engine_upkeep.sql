@@ -1,5 +1,5 @@
--- The writing side of the lexical index: documents go in and out through `pending`, compact merges them into the postings,
--- clean drops what was removed. docs/sparse-engine.md has the format. The tables are given by regclass.
+-- The upkeep of lexical indexes: compact merges what is pending into the postings, clean drops what was removed.
+-- docs/sparse-engine.md has the format. The tables are given by regclass. Documents go in and out by index/words.sql.
 --
 -- A posting row is, by its `place`,
 --   range (place >= 0): weights sparsevec(16000), element mod(document, 16000) + 1 = idf * tf / (tf + norm), idf the row's own;
@@ -24,79 +24,6 @@ begin
     execute format('insert into %s (id, documents, length, average, k1, b) values (1, 0, 0, 1, $1, $2) on conflict do nothing', statistics)
     -- k1 = 0 would leave nothing of the frequencies in the rows; a query's own k1 need not be that of the rows.
     using case when k1 between 0.1 and 100 then k1 else 1.2 end, b;
-end
-$$;
-
--- Add documents: numbers[i] has texts[i], each word of it counting weights[i]; a number may come several times, once a
--- field. Each text is analysed once. The numbers stand in `documents` already, which gets their lengths and terms.
-create or replace function hybridsearch.add_documents(
-    pending regclass, documents regclass, terms regclass, config regconfig, numbers int4[], weights real[], texts text[]
-)
-returns void
-language plpgsql
-set search_path from current
-set jit = off
-as $$
-declare
-    d int4[]; t text[]; f real[];
-begin
-    select array_agg(entry.number order by entry.number), array_agg(entry.term order by entry.number), array_agg(entry.tf order by entry.number)
-    into d, t, f
-    from (select given.number, word.term, sum(given.weight * word.frequency)::real as tf
-          from unnest(numbers, weights, texts) as given(number, weight, text),
-               hybridsearch.terms(config, given.text) as word
-          group by given.number, word.term) as entry;
-    -- In the order of the terms, so that two writers who bring the same new words cannot deadlock.
-    execute format(
-        'insert into %1$s (term)
-         select distinct word collate "C" as word
-         from unnest($1) as word
-         where not exists (select from %1$s where term = word)
-         order by word
-         on conflict do nothing',
-        terms) using t;
-    execute format(
-        'with entry as materialized (
-             select given.number, array_agg(term.id order by term.id) as ids, array_agg(given.tf order by term.id) as tfs, sum(given.tf::float8)::real as length
-             from unnest($1, $2, $3) as given(number, word, tf)
-             join %1$s as term on term.term = given.word
-             group by given.number
-         ),
-         counted as (
-             update %2$s as document
-             set length = entry.length, terms = entry.ids
-             from entry
-             where document.id = entry.number
-         )
-         insert into %3$s (document, sign, length, terms, frequencies)
-         select number, 1, coalesce(entry.length, 0), coalesce(entry.ids, ''{}''), coalesce(entry.tfs, ''{}'')
-         from (select distinct number from unnest($4) as number) as given
-         left join entry using (number)',
-        terms, documents, pending) using d, t, f, numbers;
-end
-$$;
-
--- Remove documents. One that is not yet merged just goes; of a merged one, a row of sign -1 is merged later.
-create or replace function hybridsearch.remove_documents(pending regclass, documents regclass, numbers int4[])
-returns void
-language plpgsql
-set search_path from current
-set jit = off
-as $$
-begin
-    execute format(
-        'with unmerged as (
-             -- Waits for a compaction that has just taken the row, and then finds it gone: the document is merged.
-             delete from %1$s where document = any($1) and sign = 1 returning document
-         ),
-         gone as (
-             delete from %2$s where id = any($1) returning id, length, terms
-         )
-         insert into %1$s (document, sign, length, terms, frequencies)
-         select id, -1, length, terms, ''{}''
-         from gone
-         where id not in (select document from unmerged)',
-        pending, documents) using numbers;
 end
 $$;
 

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from hybridsearch import BM25
 from hybridsearch.backfill import backfill
 from hybridsearch.lexical import lexical, terms_of
-from hybridsearch.postings import clean, compact, pending_count
+from hybridsearch.postings import build, clean, compact, pending_count, prepare
 from tests.support import oracles
 from tests.support.models import articles
-from tests.support.shelf import put
+from tests.support.shelf import built
 
 
 def terms(session: Session, text: str | None, config: str = "english") -> Counter[str]:
@@ -171,8 +171,8 @@ def test_where_holds_above_twenty_thousand_allowed_documents(engine: Engine, ses
     shop = articles()
     rows = [{"id": n, "title": "red " * (1 + n % 5), "body": "oak" if n % 3 else None} for n in range(1, 26_001)]
     shop.Base.metadata.create_all(engine)
-    put(session, shop, rows)
-    merge(session, shop)
+    session.execute(insert(shop.Article), rows)
+    built(session, shop)
     allowed = shop.Article.id % 10 != 0
     assert session.scalar(select(func.count()).select_from(shop.Article).where(allowed)) == 23_400
     full = scores(session, shop, "red oak", candidates=30_000)
@@ -232,6 +232,7 @@ STEP = st.one_of(
     st.tuples(st.just("index")),
     st.tuples(st.just("compact"), st.integers(1, 4)),
     st.tuples(st.just("clean")),
+    st.tuples(st.just("build"), st.integers(1, 4)),
 )
 
 
@@ -254,6 +255,9 @@ def test_any_sequence_of_writes_ends_in_the_scores_of_the_rows(
                     compact(session, shop.index, documents=most)
                 case ("clean",):
                     list(clean(session, shop.index))
+                case ("build", most):
+                    prepare(session, shop.index)
+                    build(session, shop.index, most=most)
         if step[0] == "index":
             backfill(engine, shop.index, page_size=2)
     with Session(engine) as session:

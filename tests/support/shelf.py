@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from hybridsearch.postings import FieldText, add_documents, prepare, remove_documents
+from hybridsearch.postings import add_documents, build, prepare, remove_documents
 
 
 def put(session: Session, shop: Any, rows: Sequence[dict[str, Any]]) -> None:
@@ -17,13 +17,14 @@ def put(session: Session, shop: Any, rows: Sequence[dict[str, Any]]) -> None:
     written = insert(index.documents).returning(index.documents.c.id, sort_by_parameter_order=True)
     documents = [{"article_id": row["id"], "hash": b"", "length": 0.0, "terms": []} for row in rows]
     numbers = list(session.scalars(written, documents))
-    texts = [
-        FieldText(number, weight, row[name])
-        for number, row in zip(numbers, rows, strict=True)
-        for name, weight in index.fields.items()
-        if row[name] is not None
-    ]
-    add_documents(session, index, numbers, texts)
+    add_documents(session, index, numbers)
+
+
+def built(session: Session, shop: Any, *, most: int = 20_000) -> None:
+    """Index all rows that are not, in bulk, in steps of so many; commits."""
+    prepare(session, shop.index)
+    while build(session, shop.index, most=most):
+        session.commit()
 
 
 def drop(session: Session, shop: Any, key: int) -> None:

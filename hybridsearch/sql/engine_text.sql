@@ -1,0 +1,48 @@
+-- The text of a column of any type, for its words. A text is itself; a document of JSON or an array is written without its
+-- punctuation, as the encoders' texts are (hybridsearch.template.as_text); anything else as PostgreSQL writes it.
+
+create or replace function hybridsearch.as_text(content text)
+returns text
+language sql immutable parallel safe
+as $$ select content $$;
+
+-- {"colour": "red", "size": {"height": 2, "width": null}, "tags": ["a", "b"]}: colour: red; size height: 2; tags: a, b
+create or replace function hybridsearch.json_text(content jsonb, path text default '')
+returns text
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    case jsonb_typeof(content)
+        when 'object' then
+            return coalesce(
+                (select string_agg(case when jsonb_typeof(item.value) = 'object'
+                                        then hybridsearch.json_text(item.value, btrim(path || ' ' || item.key))
+                                        else btrim(path || ' ' || item.key) || ': ' || hybridsearch.json_text(item.value)
+                                   end, '; ')
+                 from jsonb_each(content) as item
+                 where hybridsearch.json_text(item.value) <> ''),
+                '');
+        when 'array' then
+            return coalesce(
+                (select string_agg(hybridsearch.json_text(item.value), ', ' order by item.place)
+                 from jsonb_array_elements(content) with ordinality as item(value, place)
+                 where hybridsearch.json_text(item.value) <> ''),
+                '');
+        else
+            return coalesce(btrim(content #>> '{}'), '');
+    end case;
+end
+$$;
+
+create or replace function hybridsearch.as_text(content anyelement)
+returns text
+language sql stable parallel safe
+as $$
+    select case when content is null then null
+                when pg_catalog.jsonb_typeof(pg_catalog.to_jsonb(content)) in ('object', 'array')
+                then hybridsearch.json_text(pg_catalog.to_jsonb(content))
+                else content::text
+           end
+$$;
+comment on function hybridsearch.as_text(anyelement) is 'The text of a column of any type, for its words';

@@ -1,0 +1,208 @@
+-- engine: sql
+-- The words of the table's rows on their way into one lexical index. The rows are read as they are, in the database: no
+-- text travels. docs/sparse-engine.md has the format.
+
+-- Add documents: numbers that stand in {{document}}, which gets their lengths and terms, and are in no posting yet.
+create or replace function {{fn:add}}(numbers int4[])
+returns void
+language plpgsql
+set search_path from current
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+    d int4[]; t text[]; f real[];
+begin
+    select array_agg(entry.id), array_agg(entry.term), array_agg(entry.frequency) into d, t, f
+    from (select doc.id, word.term, word.frequency
+          from {{document}} as doc
+          join {{table}} as m on {{same_row:m,doc}}
+          cross join lateral {{words:m}} as word
+          where doc.id = any(numbers)) as entry;
+    -- In the order of the terms, so that two writers who bring the same new words cannot deadlock.
+    insert into {{term}} (term)
+    select distinct word collate "C" as word
+    from unnest(t) as word
+    where not exists (select from {{term}} as known where known.term = word)
+    order by word
+    on conflict do nothing;
+    with entry as materialized (
+        select given.number, array_agg(term.id order by term.id) as ids, array_agg(given.tf order by term.id) as tfs,
+               sum(given.tf::float8)::real as length
+        from unnest(d, t, f) as given(number, word, tf)
+        join {{term}} as term on term.term = given.word
+        group by given.number
+    ),
+    counted as (
+        update {{document}} as doc
+        set length = entry.length, terms = entry.ids
+        from entry
+        where doc.id = entry.number
+    )
+    insert into {{pending}} (document, sign, length, terms, frequencies)
+    select number, 1, coalesce(entry.length, 0), coalesce(entry.ids, '{}'), coalesce(entry.tfs, '{}')
+    from (select distinct number from unnest(numbers) as number) as given
+    left join entry using (number);
+end
+$$;
+comment on function {{fn:add}}(int4[]) is 'Index the words of documents that were just numbered';
+
+-- Remove documents. One that is not yet merged just goes; of a merged one, a row of sign -1 is merged later.
+create or replace function {{fn:remove}}(numbers int4[])
+returns void
+language sql
+set search_path from current
+set jit = off
+as $$
+    with unmerged as (
+        -- Waits for a compaction that has just taken the row, and then finds it gone: the document is merged.
+        delete from {{pending}} where document = any(numbers) and sign = 1 returning document
+    ),
+    gone as (
+        delete from {{document}} where id = any(numbers) returning id, length, terms
+    )
+    insert into {{pending}} (document, sign, length, terms, frequencies)
+    select id, -1, length, terms, '{}'
+    from gone
+    where id not in (select document from unmerged)
+$$;
+comment on function {{fn:remove}}(int4[]) is 'Take documents out of the lexical index and out of the numbering';
+
+-- Build many at once: number the next rows, in the order of their keys, that have no document, and write their postings
+-- in whole ranges, past {{pending}}. Return how many there were, 0 at the end. One transaction, one at a time; readers go
+-- on. The hash of a document is that of `recipe`, which says how rows are indexed, and of its fields.
+create or replace function {{fn:build}}(recipe text, most int4 default 262144)
+returns int4
+language plpgsql
+set search_path from current
+set jit = off
+set work_mem = '128MB'
+set extra_float_digits = 1          -- weights pass through text: every bit of them
+as $$
+#variable_conflict use_column
+declare
+    bounded bool; upto record; sequence regclass := pg_get_serial_sequence({{literal:document}}, 'id');
+    first int4; built int4; s record; least_dense float8; block int4;
+begin
+    perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
+    select {{keys:m}} into upto
+    from {{table}} as m
+    where not exists (select from {{document}} as doc where {{same_row:m,doc}})
+    order by {{keys:m}}
+    offset most - 1 limit 1;
+    bounded := found;
+    first := (nextval(sequence) / 16000 + 1) * 16000;       -- whole ranges, of this build alone
+    create temp table hybridsearch_built on commit drop as
+    select first - 1 + (row_number() over (order by {{keys:m}}))::int4 as document, {{keys:m}},
+           sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
+           coalesce(w.length, 0) as length, w.words, w.frequencies
+    from {{table}} as m
+    cross join lateral (select array_agg(word.term) as words, array_agg(word.frequency) as frequencies,
+                               sum(word.frequency::float8)::real as length
+                        from {{words:m}} as word) as w
+    where not exists (select from {{document}} as doc where {{same_row:m,doc}})
+      and (not bounded or ({{keys:m}}) <= ({{keys:upto}}));
+    get diagnostics built = row_count;
+    if built = 0 then
+        drop table pg_temp.hybridsearch_built;
+        return 0;
+    end if;
+    perform setval(sequence, first + built - 1);
+    update {{statistics}} as z
+    set documents = z.documents + x.documents,
+        length = z.length + x.length,
+        average = case when z.documents = 0 and x.length > 0 and not exists (select from {{posting}})
+                       then x.length / x.documents else z.average end
+    from (select count(*) as documents, sum(length::float8) as length from pg_temp.hybridsearch_built) as x
+    returning z.documents, z.average, z.k1, z.b into strict s;
+    -- The dictionary, and of each word of these documents its number, its idf, and whether it goes to rows of ranges.
+    least_dense := 64 * greatest(1, built / 16000.0);
+    create temp table hybridsearch_word on commit drop as
+    select word collate "C" as word, count(*) as n
+    from pg_temp.hybridsearch_built, unnest(words) as word
+    group by word;
+    insert into {{term}} (term)
+    select word
+    from pg_temp.hybridsearch_word as w
+    where not exists (select from {{term}} as known where known.term = w.word)
+    order by word
+    on conflict do nothing;
+    create temp table hybridsearch_known on commit drop as
+    select w.word, known.id, w.n >= least_dense as sparse,
+           ln(1 + (greatest(s.documents - z.n, 0) + 0.5) / (z.n + 0.5))::real as idf
+    from pg_temp.hybridsearch_word as w
+    join {{term}} as known on known.term = w.word
+    left join (select p.term_id, sum(p.documents) as n from {{posting}} as p group by p.term_id) as merged on merged.term_id = known.id
+    cross join lateral (select (w.n + coalesce(merged.n, 0))::float8 as n) as z;
+    analyze pg_temp.hybridsearch_known;
+    create index on pg_temp.hybridsearch_built using brin (document) with (pages_per_range = 16);
+    create temp table hybridsearch_listed (term int4, span int4, code int4, tf real) on commit drop;
+    for block in first / 16000 .. (first + built - 1) / 16000 by 2 loop
+        perform {{fn:build_block}}(block * 16000, block * 16000 + 31999, s.average, s.k1, s.b);
+    end loop;
+    insert into {{posting}} as p (term_id, place, documents, codes, frequencies)
+    select l.term, -1 - l.span, count(*), array_agg(l.code),
+           case when bool_or(l.tf is not null) then array_agg(l.tf) end
+    from (select * from pg_temp.hybridsearch_listed order by term, span, code) as l
+    group by l.term, l.span
+    on conflict (term_id, place) do update
+    set documents = p.documents + excluded.documents,
+        -- The new documents have the higher numbers.
+        codes = p.codes || excluded.codes,
+        frequencies = case when p.frequencies is not null or excluded.frequencies is not null
+                           then coalesce(p.frequencies, array_fill(null::real, array[cardinality(p.codes)]))
+                                || coalesce(excluded.frequencies, array_fill(null::real, array[cardinality(excluded.codes)])) end;
+    drop table pg_temp.hybridsearch_built, pg_temp.hybridsearch_word, pg_temp.hybridsearch_known, pg_temp.hybridsearch_listed;
+    return built;
+end
+$$;
+comment on function {{fn:build}}(text, int4) is
+    'Number and index the words of the next rows that have no document, in one bounded step of whole ranges';
+
+-- A part of build: the documents from `first` to `last`, a few ranges, so that every sort stays in memory.
+create or replace function {{fn:build_block}}(first int4, last int4, average float8, k1 float8, b float8)
+returns void
+language plpgsql
+set search_path from current
+set jit = off
+set enable_hashagg = off
+set extra_float_digits = 1
+as $$
+#variable_conflict use_column
+begin
+    create temp table hybridsearch_block on commit drop as
+    select e.document, array_agg(e.id) as ids, array_agg(e.tf) as tfs,
+           greatest(k1 * (1 - b + b * min(e.length) / average), 1e-30)::float8 as norm
+    from (select o.document, o.length, known.id, u.tf
+          from pg_temp.hybridsearch_built as o
+          cross join unnest(o.words, o.frequencies) as u(word, tf)
+          join pg_temp.hybridsearch_known as known on known.word = u.word
+          where o.document between first and last
+          order by o.document, known.id) as e
+    group by e.document;
+    insert into {{document}} (id, {{companion_keys}}, hash, length, terms)
+    select o.document, {{keys:o}}, o.hash, o.length, coalesce(z.ids, '{}')
+    from pg_temp.hybridsearch_built as o
+    left join pg_temp.hybridsearch_block as z on z.document = o.document
+    where o.document between first and last
+    order by o.document;
+    insert into {{posting}} (term_id, place, documents, idf, weights)
+    select e.id, e.document / 16000, count(*), min(e.idf),
+           ('{' || string_agg((mod(e.document, 16000) + 1) || ':' || (e.tf / (e.tf + e.norm) * e.idf)::real, ',') || '}/16000')::sparsevec
+    from (select known.id, known.idf, z.document, z.norm, u.tf::float8 as tf
+          from pg_temp.hybridsearch_block as z
+          cross join unnest(z.ids, z.tfs) as u(id, tf)
+          join pg_temp.hybridsearch_known as known on known.id = u.id and known.sparse) as e
+    group by e.id, e.document / 16000;
+    insert into pg_temp.hybridsearch_listed (term, span, code, tf)
+    select c.id, c.document >> 20, (c.document & 1048575) << 11 | c.code,
+           case when c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf then null else c.tf end
+    from (select known.id, z.document, z.norm, u.tf, greatest(1, ceil(2047 * u.tf / (u.tf + z.norm)))::int4 as code
+          from pg_temp.hybridsearch_block as z
+          cross join unnest(z.ids, z.tfs) as u(id, tf)
+          join pg_temp.hybridsearch_known as known on known.id = u.id and not known.sparse
+          offset 0) as c;
+    drop table pg_temp.hybridsearch_block;
+end
+$$;
+comment on function {{fn:build_block}}(int4, int4, float8, float8, float8) is 'A part of a build: a few ranges of documents';
