@@ -1,12 +1,14 @@
-"""The formula of the lexical leg, and its parameters."""
+"""The formula of the lexical leg, its parameters, and which engine computes it how."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from hybridsearch.errors import DeclarationError
 
 Idf = Literal["lucene", "okapi"]
+EngineName = Literal["sql", "memory", "pg_textsearch"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,23 @@ class BM25:
 def lucene_idf(documents: int, having: int) -> float:
     """Return Lucene's idf of a term in `having` of `documents` documents."""
     return math.log(1 + (documents - having + 0.5) / (having + 0.5))
+
+
+def checked_engine(index: str, engine: EngineName, bm25: BM25, fields: Mapping[str, float]) -> EngineName:
+    """Return the engine; raise DeclarationError for one that there is not, or that cannot compute what is declared."""
+    if engine not in get_args(EngineName):
+        raise DeclarationError(
+            f'index "{index}": no engine is called {engine!r}; there are {", ".join(get_args(EngineName))}'
+        )
+    if bm25.idf == "okapi" and engine != "memory":
+        raise DeclarationError(f'index "{index}": the engine "{engine}" has idf "lucene" alone; "memory" has "okapi"')
+    if engine == "pg_textsearch":
+        if not 0.1 <= bm25.k1 <= 10:
+            raise DeclarationError(f'index "{index}": pg_textsearch takes a k1 from 0.1 to 10, not {bm25.k1}')
+        for name, weight in fields.items():
+            if weight != int(weight):
+                raise DeclarationError(
+                    f'index "{index}": pg_textsearch counts words, so the weight of {name!r} has to be a whole number, '
+                    f"not {weight}"
+                )
+    return engine

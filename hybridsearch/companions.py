@@ -6,8 +6,10 @@
     <name>_posting     the lexical index: rows of postings
     <name>_pending     documents, and removals of documents, that are not yet merged into the postings
     <name>_statistics  one row: number and length of the merged documents
+    <name>_word        the words of each document as a text, under a bm25 index of pg_textsearch
 
-docs/sparse-engine.md has the format of the last three.
+The first two belong to every index; the next four to the engine sql, docs/sparse-engine.md has their format; the last
+to the engine pg_textsearch.
 """
 
 from dataclasses import dataclass
@@ -193,4 +195,19 @@ class Companions:
             Column("k1", DOUBLE_PRECISION, nullable=False, comment="The k1 that the weights were made with"),
             Column("b", DOUBLE_PRECISION, nullable=False, comment="The b that the weights were made with"),
             PrimaryKeyConstraint("id", name=f"{self.name}_statistics_pkey"),
+        )
+
+    def words(self, k1: float, b: float) -> Table:
+        """The words of each document as a text that pg_textsearch takes as it is."""
+        return self._companion(
+            "word",
+            Column("document", Integer, autoincrement=False, nullable=False),
+            Column("content", Text, nullable=False, comment="Its terms, each as one word, as often as it occurs"),
+            PrimaryKeyConstraint("document", name=f"{self.name}_word_pkey"),
+            Index(
+                f"{self.name}_word_bm25",
+                "content",
+                postgresql_using="bm25",
+                postgresql_with={"text_config": "simple", "k1": k1, "b": b},
+            ),
         )

@@ -69,6 +69,8 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
         return _unreachable(said)
     if code == UNDEFINED_OBJECT and any(f'"{name}"' in said for name in VECTOR_OBJECTS):
         return ExtensionMissing(f"this database has no pgvector 0.7 or later ({said}): run `hybridsearch migrate`")
+    if code == UNDEFINED_OBJECT and '"bm25"' in said:
+        return ExtensionMissing(f"this database has no pg_textsearch ({said}): `create extension pg_textsearch`")
     if code in MISSING and "hybridsearch" in said:
         return SchemaMissing(f"the schema of hybridsearch is missing or old ({said}): run `hybridsearch migrate`")
     if code in MISSING and index is not None and (index.name in said or index.table.name in said):

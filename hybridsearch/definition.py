@@ -130,7 +130,10 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "name": lambda p, _: _literal(p.definition.qualified_name),
     # the model's table, and the companions
     "table": lambda p, _: p.named(p.definition.table),
-    **{name: _companion(name) for name in ("document", "chunk", "term", "posting", "pending", "statistics", "queue")},
+    **{
+        name: _companion(name)
+        for name in ("document", "chunk", "term", "posting", "pending", "statistics", "queue", "word", "word_bm25")
+    },
     # {{fn:best}}: the function "public"."article_best"; {{trigger:changed}}: a trigger's name, which has no schema
     "fn": lambda p, name: p.part(name),
     "trigger": lambda p, name: _columns([f"{p.definition.name}_{name}"], ""),
@@ -166,17 +169,17 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # {{literal:table}}: '"public"."article"', a fragment as a literal, for statements that are put together later
     "literal": lambda p, fragment: _literal(FRAGMENTS[fragment.partition(":")[0]](p, fragment.partition(":")[2])),
 }
-_ENGINE = re.compile(r"-- engine: (\w+)\n")
+_ENGINE = re.compile(r"-- engine: ([\w, ]+)\n")
 _PLACEHOLDER = re.compile(r"\{\{(\w+)(?::([^{}]*))?\}\}")
 _FUNCTION = re.compile(r"^create or replace function \{\{fn:(\w+)\}\}", re.MULTILINE)
 
 
 def templates(engine: str) -> Iterator[str]:
-    """Yield the texts of the templates, in their order; those that begin with `-- engine: …` for that engine only."""
+    """Yield the texts of the templates, in their order; those that begin with `-- engine: …` for those engines only."""
     for path in sorted(Path(FUNCTIONS, "index").glob("*.sql")):
         template = path.read_text(encoding="utf-8")
         found = _ENGINE.match(template)
-        if found is None or found[1] == engine:
+        if found is None or engine in found[1].split(", "):
             yield template
 
 

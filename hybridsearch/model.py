@@ -9,7 +9,7 @@ Nothing is written to the model's table. The companions stand beside it, in its 
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, deferred, relationship
 
-from hybridsearch.bm25 import BM25
+from hybridsearch.bm25 import BM25, EngineName, checked_engine
 from hybridsearch.companions import HNSW, Companions
 from hybridsearch.definition import Definition
 from hybridsearch.encoders import Encoder, load_encoder
@@ -37,7 +37,6 @@ from hybridsearch.template import render
 
 _INFO = "hybridsearch"  # the key in MetaData.info
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-Engine = Literal["sql", "memory"]
 MAX_IDENTIFIER = 63  # bytes
 MAX_NAME = 40  # bytes, so that every derived name stays below PostgreSQL's 63
 
@@ -50,8 +49,8 @@ class SearchIndex:
     every chunk. `template` makes the text that is encoded from the fields (`"{title}. Brand: {brand}."`, nulls left
     out with their label); without it they follow one another. `storage` keeps dense vectors as `halfvec`, `vector` or
     `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration.
-    `engine` ranks by words: "sql", or "memory" (docs/engines.md). `name` is the prefix of the companion tables (the
-    model's table by default): give one to put a second index on a model.
+    `engine` ranks by words: "sql", "memory" or "pg_textsearch" (docs/engines.md). `name` is the prefix of the companion
+    tables (the model's table by default): give one to put a second index on a model.
 
     Raises DeclarationError for what cannot be built.
     """
@@ -68,7 +67,7 @@ class SearchIndex:
         storage: Kind = "halfvec",
         dimensions: int | None = None,
         bm25: BM25 | None = None,
-        engine: Engine = "sql",
+        engine: EngineName = "sql",
         hnsw: HNSW | None = None,
         name: str | None = None,
     ) -> None:
@@ -85,7 +84,7 @@ class SearchIndex:
             render(template, dict.fromkeys(self.fields, ""))
         self.config = config
         self.bm25 = bm25 or BM25()
-        self.engine = _engine(self.name, engine, self.bm25)
+        self.engine = checked_engine(self.name, engine, self.bm25, self.fields)
         self.hnsw = hnsw or HNSW()
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.storage = _storage(self.name, self.encoder, storage, dimensions)
@@ -100,6 +99,8 @@ class SearchIndex:
             self.postings = make.postings()
             self.pending = make.pending()
             self.statistics = make.statistics()
+        elif engine == "pg_textsearch":
+            self.words = make.words(self.bm25.k1, self.bm25.b)
         _follow(self)
 
     @cached_property
@@ -152,7 +153,9 @@ class SearchIndex:
     @property
     def lexical_tables(self) -> tuple[Table, ...]:
         """The companion tables that the engine needs."""
-        return (self.terms, self.postings, self.pending, self.statistics) if self.engine == "sql" else ()
+        if self.engine == "sql":
+            return (self.terms, self.postings, self.pending, self.statistics)
+        return (self.words,) if self.engine == "pg_textsearch" else ()
 
     @cached_property
     def Chunk(self) -> type[Any]:  # noqa: N802 - a class
@@ -195,16 +198,6 @@ def _follow(index: SearchIndex) -> None:
 
     event.listen(metadata, "after_create", created)
     event.listen(metadata, "before_drop", dropped)
-
-
-def _engine(name: str, engine: Engine, bm25: BM25) -> Engine:
-    if engine not in get_args(Engine):
-        raise DeclarationError(
-            f'index "{name}": no engine is called {engine!r}; there are {", ".join(get_args(Engine))}'
-        )
-    if engine == "sql" and bm25.idf == "okapi":
-        raise DeclarationError(f'index "{name}": the engine "sql" has idf "lucene" alone; "memory" has "okapi" too')
-    return engine
 
 
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:

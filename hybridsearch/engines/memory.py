@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import (
     DOUBLE_PRECISION,
     ColumnElement,
-    Integer,
     Row,
     Select,
     Text,
@@ -33,9 +32,9 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.bm25 import BM25, lucene_idf
 from hybridsearch.encoders.optional import require
+from hybridsearch.engines.analysis import entries
 from hybridsearch.engines.base import Statistics
 from hybridsearch.errors import QueryError
-from hybridsearch.lexical import configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText
 
@@ -101,7 +100,7 @@ class MemoryEngine:
 
     def read(self, session: Session, index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Scores:
         """Look over the rows, then score them all. Raises QueryError above MAX_DOCUMENTS rows."""
-        query = _analysed(session, index, [(0, 1.0, text)])[0]
+        query = _analysed(session, index, [FieldText(0, 1.0, text)]).get(0, {})
         with self._lock:
             rows = self._current(session, index)
             return _scores(rows, query, prefixes)
@@ -195,7 +194,7 @@ def _counted(session: Session, index: SearchIndex, page: Sequence[Row[Any]]) -> 
     width = len(index.keys)
     weights = list(index.fields.values())
     texts = [
-        (number, weight, text)
+        FieldText(number, weight, text)
         for number, row in enumerate(page)
         for weight, text in zip(weights, row[width:], strict=True)
         if text is not None
@@ -204,31 +203,11 @@ def _counted(session: Session, index: SearchIndex, page: Sequence[Row[Any]]) -> 
     return {tuple(row[:width]): analysed.get(number, {}) for number, row in enumerate(page)}
 
 
-def _analysed(
-    session: Session, index: SearchIndex, texts: Sequence[tuple[int, float, str]]
-) -> dict[int, dict[str, float]]:
-    """Sum up the weighted terms of texts, given as (number, weight, text), by number."""
-    numbers, weights, contents = (list(part) for part in zip(*texts, strict=True)) if texts else ([], [], [])
-    given = (
-        func.unnest(
-            cast(literal(numbers, ARRAY(Integer)), ARRAY(Integer)),
-            cast(literal(weights, ARRAY(DOUBLE_PRECISION)), ARRAY(DOUBLE_PRECISION)),
-            cast(literal(contents, ARRAY(Text)), ARRAY(Text)),
-        )
-        .table_valued(column("number", Integer), column("weight", DOUBLE_PRECISION), column("content", Text))
-        .render_derived(name="given")
-    )
-    term = terms_of(configuration(index), given.c.content).lateral()
-    weighted = func.sum(given.c.weight * term.c.frequency).label("weighted")
-    entry = (
-        select(given.c.number, term.c.term, weighted)
-        .join_from(given, term, literal(True))
-        .group_by(given.c.number, term.c.term)
-        .subquery("entry")
-    )
-    counts = cast(func.jsonb_object_agg(entry.c.term, entry.c.weighted), JSONB)
-    found = {row[0]: row[1] for row in session.execute(select(entry.c.number, counts).group_by(entry.c.number))}
-    return {number: found.get(number, {}) for number in {0, *numbers}}
+def _analysed(session: Session, index: SearchIndex, texts: Sequence[FieldText]) -> dict[int, Counts]:
+    """The weighted term counts of every document that has a term."""
+    entry = entries(index, texts)
+    counts = func.jsonb_object_agg(entry.c.term, entry.c.frequency, type_=JSONB)
+    return {row[0]: row[1] for row in session.execute(select(entry.c.document, counts).group_by(entry.c.document))}
 
 
 def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:

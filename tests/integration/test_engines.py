@@ -1,45 +1,27 @@
 """The same claims for every lexical engine: the ranking of an oracle, conditions, updates, deletes, ties, scripts."""
 
-from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
-from rank_bm25 import BM25Okapi
-from sqlalchemy import Engine, Text, cast, delete, event, func, insert, literal, select, update
-from sqlalchemy.dialects.postgresql import REGCONFIG
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import URL, Engine, delete, insert, text, update
 from sqlalchemy.orm import Session
 
-from hybridsearch import BM25, DeclarationError, HybridSearch, QueryError
+from hybridsearch import BM25, DeclarationError, ExtensionMissing, HybridSearch
+from hybridsearch.alembic import autogenerate_options
 from hybridsearch.backfill import backfill, upkeep
-from hybridsearch.engines import engine_of
-from hybridsearch.engines.memory import MAX_DOCUMENTS
-from hybridsearch.lexical import terms_of
+from hybridsearch.database import explained
 from hybridsearch.status import status
 from tests.support import oracles
 from tests.support.models import articles
+from tests.support.ranked import QUERIES, ROWS, filled, scores, terms, words_of
+from tests.support.textsearch import textsearch_database, textsearch_server
 
-KINDS = ["sql", "memory"]
-ROWS = [
-    {"id": 1, "title": "Red chair", "body": "A red chair, made of oak. Chairs, chairs, chairs!"},
-    {"id": 2, "title": "Blue table", "body": None},
-    {"id": 3, "title": "the of and", "body": ""},
-    {"id": 4, "title": "Oak", "body": "red " * 300},
-    {"id": 5, "title": "Oak shelf", "body": "for red books and blue books"},
-    {"id": 6, "title": "红色的椅子和桌子", "body": "橡木椅子 oak 2010-2011秋季"},
-    {"id": 7, "title": "DV7-1211ea", "body": "part 006R90321 in C++ at 2.13GHz; naïve Ünïcödé 🪑"},
-    {"id": 8, "title": "Red chair", "body": "A red chair, made of oak. Chairs, chairs, chairs!"},
-]
-QUERIES = [
-    "red",
-    "red chair",
-    "oak oak red",
-    "blue books on a shelf",
-    "椅子",
-    "dv7-1211ea c++",
-    "ünïcödé",
-    "nothing here",
-]
+__all__ = ["textsearch_database", "textsearch_server"]
+
+KINDS = ["sql", "memory", "pg_textsearch"]
 
 
 @pytest.fixture(params=KINDS)
@@ -48,48 +30,36 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def database(kind: str, request: pytest.FixtureRequest) -> URL:
+    """The address of a database of the test's own, on a server that has the engine."""
+    address: URL = request.getfixturevalue("textsearch_database" if kind == "pg_textsearch" else "database")
+    return address
+
+
+@pytest.fixture
 def shop(kind: str, engine: Engine) -> Any:
     return filled(engine, kind)
 
 
-def filled(engine: Engine, kind: str, **options: Any) -> Any:
-    """Eight articles, indexed for the engine."""
-    shop = articles(engine=kind, **options)
-    shop.Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.execute(insert(shop.Article), ROWS)
-        session.commit()
-    backfill(engine, shop.index)
-    return shop
-
-
-def scores(session: Session, shop: Any, query: str, *, candidates: int = 100, where: Any = None) -> dict[int, float]:
-    """The leg's keys and scores, in its order."""
-    engine = engine_of(shop.index)
-    read = engine.read(session, shop.index, query)
-    leg = engine.leg(shop.index, query, candidates=candidates, where=where, read=read)
-    return {row[0]: -row.distance for row in session.execute(leg)}
-
-
 def expected(session: Session, shop: Any, query: str) -> dict[Hashable, float]:
-    """The oracle's scores, over the rows as they are."""
+    """The oracle's scores, over the rows as they are; where an engine's formula differs, it is said here."""
     bm25 = shop.index.bm25
-    documents: dict[Hashable, Mapping[str, float]] = {}
-    for article in session.scalars(select(shop.Article).execution_options(populate_existing=True)):
-        total: Counter[str] = Counter()
-        for name, weight in shop.index.fields.items():
-            for term, times in terms(session, getattr(article, name)).items():
-                total[term] += weight * times  # type: ignore[assignment]
-        documents[article.id] = total
-    return oracles.bm25(terms(session, query), documents, k1=bm25.k1, b=bm25.b)
+    documents = words_of(session, shop)
+    if shop.index.engine != "pg_textsearch":
+        return oracles.bm25(terms(session, query), documents, k1=bm25.k1, b=bm25.b)
+    # A tsvector has 255 places for a word, a document without a word is none, a length is kept in a byte.
+    counted = {key: {term: min(times, 255) for term, times in document.items()} for key, document in documents.items()}
+    known = {key: document for key, document in counted.items() if document}
+    return oracles.bm25(terms(session, query), known, k1=bm25.k1, b=bm25.b, rounded=in_a_byte)
 
 
-def terms(session: Session, text: str | None) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    if text is not None:
-        for row in session.execute(select(terms_of(cast(literal("english"), REGCONFIG), literal(text, Text)))):
-            counted[row.term] += row.frequency
-    return counted
+def in_a_byte(length: float) -> float:
+    """A length as Lucene's SmallFloat keeps it: whole up to 40, above that with four binary digits."""
+    above = int(length) - 24
+    if above < 16:
+        return int(length)
+    shift = above.bit_length() - 4
+    return 24 + ((above >> shift) << shift)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -101,7 +71,7 @@ def test_scores_equal_the_formula(session: Session, shop: Any, query: str) -> No
 
 
 @pytest.mark.parametrize(
-    "options", [{"fields": {"title": 2.5, "body": 1.0}}, {"bm25": BM25(k1=0.9, b=0.4)}, {"bm25": BM25(b=0)}], ids=str
+    "options", [{"fields": {"title": 3.0, "body": 1.0}}, {"bm25": BM25(k1=0.9, b=0.4)}, {"bm25": BM25(b=0)}], ids=str
 )
 def test_field_weights_and_parameters_are_those_of_the_declaration(
     engine: Engine, session: Session, kind: str, options: dict[str, Any]
@@ -126,6 +96,10 @@ def test_updates_inserts_and_deletes_are_followed(engine: Engine, session: Sessi
     session.execute(insert(shop.Article), [{"id": 9, "title": "Red bench", "body": "red oak"}])
     session.commit()
     backfill(engine, shop.index)
+    if shop.index.engine == "pg_textsearch":
+        # Its N, n and average are those of all that was ever indexed, until the index is built again.
+        session.execute(text("reindex index article_word_bm25"))
+        session.commit()
     for query in ("red", "oak bench", "tabl table"):
         wanted = expected(session, shop, query)
         assert scores(session, shop, query) == pytest.approx(wanted, rel=1e-6)
@@ -172,75 +146,42 @@ def test_the_leg_is_one_of_the_fusion(session: Session, shop: Any) -> None:
 
 def test_an_index_keeps_the_tables_of_its_engine_alone(session: Session, shop: Any, kind: str) -> None:
     parts = {table.name.removeprefix("article_") for table in shop.index.tables}
-    wanted = {"sql": {"term", "posting", "pending", "statistics"}, "memory": set()}[kind]
+    wanted = {"sql": {"term", "posting", "pending", "statistics"}, "memory": set(), "pg_textsearch": {"word"}}[kind]
     assert {"document", "chunk"} | wanted == parts
     found = status(session, shop.index)
     assert found.documents == len(ROWS)
     assert bool(found.terms) == (kind == "sql")
 
 
-def test_rows_of_the_own_transaction_are_ranked_by_the_memory_engine_at_once(engine: Engine, session: Session) -> None:
-    shop = filled(engine, "memory")
-    session.execute(insert(shop.Article), [{"id": 9, "title": "A bench", "body": None}])
-    assert set(scores(session, shop, "bench")) == {9}
-    with Session(engine) as other:
-        assert scores(other, shop, "bench") == {}
-    session.rollback()
-    assert scores(session, shop, "bench") == {}
+def test_a_migration_finds_nothing_to_do(engine: Engine, shop: Any) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=autogenerate_options())
+        assert compare_metadata(context, shop.Base.metadata) == []
 
 
-def test_the_memory_engine_analyses_again_what_has_changed_alone(engine: Engine, session: Session) -> None:
-    shop = filled(engine, "memory")
-    analysed: list[list[str]] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(connection: Any, cursor: Any, statement: str, parameters: dict[str, Any], *rest: Any) -> None:
-        if "hybridsearch.terms" in statement:
-            analysed.extend(value for value in parameters.values() if isinstance(value, list) and "Red" in str(value))
-
-    scores(session, shop, "oak")
-    scores(session, shop, "blue")
-    assert [len(texts) for texts in analysed] == [15]
-    session.execute(update(shop.Article).where(shop.Article.id == 2).values(title="Red table"))
-    found = scores(session, shop, "oak")
-    assert analysed[1:] == [["Red table"]]
-    assert found == pytest.approx(expected(session, shop, "oak"), rel=1e-6)
+def test_the_function_in_sql_ranks_by_the_engine(session: Session, shop: Any, kind: str) -> None:
+    if kind == "memory":
+        assert session.scalar(text("select to_regproc('article_search')")) is None
+        return
+    rows = session.execute(text("select * from article_search('blue books', legs => '{lexical}')")).all()
+    assert [row.article_id for row in rows] == list(scores(session, shop, "blue books"))
 
 
-def test_the_memory_engine_refuses_a_large_table(engine: Engine, session: Session) -> None:
-    shop = articles(engine="memory")
-    shop.Base.metadata.create_all(engine)
-    number = func.generate_series(1, MAX_DOCUMENTS + 1).column_valued("number")
-    session.execute(insert(shop.Article).from_select(["id", "title"], select(number, literal("red"))))
-    with pytest.raises(QueryError, match='"article" has 10,001 documents, engine "memory" takes 10,000: declare'):
-        scores(session, shop, "red")
+@pytest.mark.parametrize("kind", ["sql"])
+def test_pg_textsearch_that_is_not_there_is_said_to_be_missing(engine: Engine) -> None:
+    shop = articles(engine="pg_textsearch")
+    with pytest.raises(ExtensionMissing, match="this database has no pg_textsearch"), explained(shop.index):
+        shop.Base.metadata.create_all(engine)
 
 
-def test_the_memory_engine_needs_a_session(engine: Engine, session: Session) -> None:
-    shop = filled(engine, "memory")
-    search = HybridSearch(shop.index)
-    with pytest.raises(QueryError, match="has to read its rows first"):
-        search.select("red chair")
-    query = search.read(session, search.encode("red chair"))
-    assert session.execute(search.select(query, legs=["lexical"])).first()[0] == 1
-
-
-def test_okapi_is_what_rank_bm25_makes_of_the_words(engine: Engine, session: Session) -> None:
-    shop = filled(engine, "memory", bm25=BM25(k1=1.5, idf="okapi"))
-    words = {
-        article.id: [*terms(session, article.title).elements(), *terms(session, article.body).elements()]
-        for article in session.scalars(select(shop.Article))
-    }
-    ranker = BM25Okapi(list(words.values()))
-    for query in QUERIES:
-        asked = terms(session, query)
-        wanted = dict(zip(words, ranker.get_scores([*asked.elements()]), strict=True))
-        having = {key: score for key, score in wanted.items() if asked.keys() & set(words[key])}
-        assert scores(session, shop, query) == pytest.approx(having, rel=1e-6)
-
-
-def test_an_engine_that_there_is_not_is_refused() -> None:
-    with pytest.raises(DeclarationError, match="no engine is called 'lucene'; there are sql, memory"):
-        articles(engine="lucene")
-    with pytest.raises(DeclarationError, match="BM25 idf is 'tf'"):
-        BM25(idf="tf")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fields": {"title": 2.5}}, "weight of 'title' has to be a whole number, not 2.5"),
+        ({"bm25": BM25(k1=0)}, "takes a k1 from 0.1 to 10, not 0"),
+        ({"bm25": BM25(idf="okapi")}, 'the engine "pg_textsearch" has idf "lucene" alone'),
+    ],
+)
+def test_what_pg_textsearch_cannot_compute_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        articles(engine="pg_textsearch", **options)

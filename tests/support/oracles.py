@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 
 def rrf(legs: Mapping[str, Sequence[Hashable]], k: float = 60.0) -> dict[Hashable, float]:
@@ -19,8 +19,12 @@ def bm25(
     documents: Mapping[Hashable, Mapping[str, float]],
     k1: float = 1.2,
     b: float = 0.75,
+    rounded: Callable[[float], float] = float,
 ) -> dict[Hashable, float]:
-    """Score documents, given as (weighted) term counts, by Lucene's BM25; only those that have a term of the query."""
+    """Score documents, given as (weighted) term counts, by Lucene's BM25; only those that have a term of the query.
+
+    `rounded` is what becomes of a document's own length; the average is of the true ones.
+    """
     total = len(documents)
     lengths = {key: sum(counts.values()) for key, counts in documents.items()}
     average = sum(lengths.values()) / total
@@ -30,7 +34,7 @@ def bm25(
         idf = math.log(1 + (total - len(having) + 0.5) / (len(having) + 0.5))
         for key in having:
             frequency = documents[key][term]
-            part = frequency * (k1 + 1) / (frequency + k1 * (1 - b + b * lengths[key] / average))
+            part = frequency * (k1 + 1) / (frequency + k1 * (1 - b + b * rounded(lengths[key]) / average))
             scores[key] = scores.get(key, 0.0) + times * idf * part
     return scores
 

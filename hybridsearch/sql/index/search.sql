@@ -1,4 +1,4 @@
--- engine: sql
+-- engine: sql, pg_textsearch
 -- Hybrid search for those who have SQL alone: the ranking that Python gives for the same vectors, as a function.
 create or replace function {{fn:search}}(
     query text,
