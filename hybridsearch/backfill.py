@@ -4,16 +4,25 @@ backfill(engine, articles, on_page=lambda page: print(page.read))
 upkeep(engine, articles)        # Upkeep(merged=120, cleaned=5400)
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
-from hybridsearch.indexing import PAGE, Page, analyze, clear, index_rows
+from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
 from hybridsearch.model import SearchIndex
+from hybridsearch.page import Page
+from hybridsearch.postings import BATCH
+from hybridsearch.presence import present
+from hybridsearch.queue import Limits, outstanding, release
+from hybridsearch.stages import Begin, step_upkeep, step_vectors, step_words
+from hybridsearch.vectors import probe
+
+PATIENCE = 0.2  # seconds between looks at what other workers are doing
 
 
 def backfill(
@@ -22,24 +31,75 @@ def backfill(
     *,
     rebuild: bool = False,
     page_size: int = PAGE,
+    limits: Limits | None = None,
     on_page: Callable[[Page], object] = lambda page: None,
 ) -> Page:
-    """Bring the index in line with its table; return the totals.
+    """Bring the index in line with its table, beside writers and workers; return the totals.
 
-    `rebuild` empties it first, in the first page's transaction.
+    `rebuild` empties it first. Documents that cannot be encoded are left in the queue, with their errors. Raises
+    EncoderError where the encoder fails at everything; what has been committed until then stays.
     """
     total = Page()
-    with explained(index), Session(engine) as session:
+    begin = sessionmaker(engine).begin
+    with explained(index), present(engine) as worker:
         if rebuild:
-            clear(session, index)
-        for page in index_rows(session, index, page_size=page_size):
-            session.commit()
+            probe(index)
+        with begin() as session:
+            if rebuild:
+                clear(session, index)
+            prepare(session, index)
+            release(session, index)
+        for page in _pages(engine, begin, index, worker, page_size, limits or Limits()):
             total += page
             on_page(page)
         if total.written or total.removed:
-            analyze(session, index)
-            session.commit()
+            with begin() as session:
+                analyze(session, index)
     return total
+
+
+def _pages(
+    engine: Engine, begin: Begin, index: SearchIndex, worker: int, page_size: int, limits: Limits
+) -> Iterator[Page]:
+    unmerged = 0
+    yield _drained(begin, index, worker, limits)
+    with Session(engine) as session:
+        for page in compare(session, index, page_size=page_size):
+            session.commit()
+            done = page + _drained(begin, index, worker, limits)
+            unmerged += done.written
+            while unmerged >= BATCH and step_upkeep(begin, index):
+                pass
+            unmerged %= BATCH
+            yield done
+    yield _finished(begin, index, worker, limits)
+    while step_upkeep(begin, index):
+        pass
+
+
+def _drained(begin: Begin, index: SearchIndex, worker: int, limits: Limits) -> Page:
+    """Do what can be done now."""
+    total = Page()
+    while (page := step_words(begin, index, wait=True)) is not None:
+        total += replace(page, read=0)
+    while (page := step_vectors(begin, index, worker=worker, limits=limits)) is not None:
+        total += page
+    return total
+
+
+def _finished(begin: Begin, index: SearchIndex, worker: int, limits: Limits) -> Page:
+    """Wait for what other workers have taken; do it where they are gone."""
+    total = Page()
+    while True:
+        with begin() as session:
+            release(session, index)
+            left = outstanding(session, index)
+        if not left:
+            return total
+        done = _drained(begin, index, worker, limits)
+        total += done
+        if not done.written:
+            time.sleep(PATIENCE)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@
     <name>_pending     documents, and removals of documents, that are not yet merged into the postings
     <name>_statistics  one row: number and length of the merged documents
     <name>_word        the words of each document as a text, under a bm25 index of pg_textsearch
+    <name>_change      what the triggers write: keys of rows that changed, and whose words are not indexed yet
+    <name>_queue       documents whose words are indexed, and which wait for their vectors
 
-The first two belong to every index; the next four to the engine sql, docs/sparse-engine.md has their format; the last
-to the engine pg_textsearch.
+The first two and the last two belong to every index, see docs/freshness.md; the next four to the engine sql,
+docs/sparse-engine.md has their format; `_word` to the engine pg_textsearch.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from sqlalchemy import (
     REAL,
     BigInteger,
     Column,
-    ForeignKeyConstraint,
+    DateTime,
     Identity,
     Index,
     Integer,
@@ -31,6 +33,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -97,12 +101,18 @@ class Companions:
             Column("hash", LargeBinary, nullable=False, comment="Of its fields and of how they are indexed"),
             Column("length", REAL, nullable=False, comment="Weighted number of words"),
             Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, which a removal needs, ascending"),
+            Column(
+                "encoded_at",
+                DateTime(timezone=True),
+                comment="When the vectors of this content were written; null: not yet",
+            ),
             PrimaryKeyConstraint("id", name=f"{self.name}_document_pkey"),
             UniqueConstraint(*self.key_names, name=f"{self.name}_document_key"),
         )
 
     def chunks(self, storage: Storage, sparse_dimensions: int | None, hnsw: HNSW) -> Table:
         """Pieces of documents with their vectors."""
+        # No foreign key: it would forbid TRUNCATE, DETACH PARTITION and a changed key on the model's table.
         vectors: list[Column[Any]] = []
         if storage.bits is not None:
             vectors.append(Column("bits", storage.bits, nullable=False, comment="The signs of the dense vector"))
@@ -122,9 +132,6 @@ class Companions:
             *vectors,
             PrimaryKeyConstraint("id", name=f"{self.name}_chunk_pkey"),
             UniqueConstraint(*self.key_names, "ordinal", name=f"{self.name}_chunk_key"),
-            ForeignKeyConstraint(
-                self.key_names, self.keys, ondelete="CASCADE", name=f"{self.name}_chunk_document_fkey"
-            ),
             Index(
                 f"{self.name}_chunk_dense_idx",
                 indexed,
@@ -210,4 +217,42 @@ class Companions:
                 postgresql_using="bm25",
                 postgresql_with={"text_config": "simple", "k1": k1, "b": b},
             ),
+        )
+
+    def changes(self) -> Table:
+        """What the triggers write, one row a statement: an array of keys costs a writer a tenth of a row a key."""
+        arrays: list[Column[Any]] = [
+            Column(name, ARRAY(key.type), nullable=False) for name, key in zip(self.key_names, self.keys, strict=True)
+        ]
+        return self._companion(
+            "change",
+            Column("id", BigInteger, Identity(), nullable=False),
+            *arrays,
+            Column("queued_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+            PrimaryKeyConstraint("id", name=f"{self.name}_change_pkey"),
+        )
+
+    def queue(self) -> Table:
+        """Documents that wait for their vectors."""
+        now = func.clock_timestamp()
+        return self._companion(
+            "queue",
+            *self._new_keys(),
+            Column(
+                "queued_at", DateTime(timezone=True), nullable=False, server_default=now, comment="When its row changed"
+            ),
+            Column(
+                "next_at",
+                DateTime(timezone=True),
+                nullable=False,
+                server_default=now,
+                comment="When it may be taken: the end of a claim, or of the wait after an error",
+            ),
+            Column("attempts", Integer, nullable=False, server_default="0", comment="How often it was taken"),
+            Column("claimed_by", Integer, comment="The worker that has it"),
+            Column("error", Text, comment="Of the last attempt"),
+            Column("failed_at", DateTime(timezone=True), comment="When it was set aside"),
+            PrimaryKeyConstraint(*self.key_names, name=f"{self.name}_queue_pkey"),
+            Index(f"{self.name}_queue_next_idx", "next_at", postgresql_where=text("failed_at is null")),
+            Index(f"{self.name}_queue_claimed_idx", "claimed_by", postgresql_where=text("claimed_by is not null")),
         )

@@ -105,6 +105,12 @@ class Place:
             f"where given.content is not null group by word.term)"
         )
 
+    def changed_keys(self, alias: str) -> str:
+        """Return the keys that stand in the change table, as a FROM element; a key may come several times."""
+        names = _columns(self.companion_keys, "")
+        arrays = _columns(self.companion_keys, "change")
+        return f"(select k.* from {self.part('change')} as change, unnest({arrays}) as k({names})) as {alias}"
+
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
         pairs = zip(self.companion_keys, self.definition.keys.values(), strict=True)
@@ -116,6 +122,10 @@ def _columns(names: Iterable[str], alias: str) -> str:
     return ", ".join(prefix + sql.Identifier(name).as_string() for name in names)
 
 
+def _wrapped(form: str, names: Iterable[str], alias: str) -> str:
+    return ", ".join(form.format(_columns([name], alias)) for name in names)
+
+
 def _literal(value: object) -> str:
     return sql.Literal(value).as_string()
 
@@ -124,16 +134,18 @@ def _companion(name: str) -> Callable[[Place, str], str]:
     return lambda place, _: place.part(name)
 
 
+_COMPANIONS = (
+    *("document", "chunk", "change", "queue"),
+    *("term", "posting", "pending", "statistics", "word", "word_bm25"),
+)
+
 # What a template may name as {{fragment}} or {{fragment:argument}}.
 FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # 'article', or 'shop.article': the index's qualified name, as a literal
     "name": lambda p, _: _literal(p.definition.qualified_name),
     # the model's table, and the companions
     "table": lambda p, _: p.named(p.definition.table),
-    **{
-        name: _companion(name)
-        for name in ("document", "chunk", "term", "posting", "pending", "statistics", "queue", "word", "word_bm25")
-    },
+    **{name: _companion(name) for name in _COMPANIONS},
     # {{fn:best}}: the function "public"."article_best"; {{trigger:changed}}: a trigger's name, which has no schema
     "fn": lambda p, name: p.part(name),
     "trigger": lambda p, name: _columns([f"{p.definition.name}_{name}"], ""),
@@ -141,6 +153,13 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "keys": lambda p, alias: _columns(p.definition.keys, alias),
     "companion_keys": lambda p, alias: _columns(p.companion_keys, alias),
     "same_row": Place.same_row,
+    # {{key_arrays:m}}: array_agg(m."id"), {{companion_key_arrays:d}}: array_agg(d."article_id"), {{key_array:new}}:
+    # array[new."id"]: as the columns of {{change}}
+    "key_arrays": lambda p, alias: _wrapped("array_agg({})", p.definition.keys, alias),
+    "companion_key_arrays": lambda p, alias: _wrapped("array_agg({})", p.companion_keys, alias),
+    "key_array": lambda p, alias: _wrapped("array[{}]", p.definition.keys, alias),
+    # {{changed_keys:c}}: the keys in {{change}}, of rows whose words are not indexed yet, a row each; c."article_id"
+    "changed_keys": Place.changed_keys,
     # "article_id" INTEGER: as columns or arguments
     "key_definitions": lambda p, _: p.key_definitions(),
     # {{fields:m}}: m."title", m."body"; {{field_texts:m}}: as texts, in the order of {{field_weights}}: 2.0, 1.0

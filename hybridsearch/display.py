@@ -12,8 +12,8 @@ from rich.text import Text
 from hybridsearch.evaluation import Quality
 from hybridsearch.explanation import Explanation
 from hybridsearch.hits import Hit
-from hybridsearch.indexing import Page
 from hybridsearch.model import SearchIndex
+from hybridsearch.page import Page
 from hybridsearch.status import Status
 
 

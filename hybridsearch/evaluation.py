@@ -28,8 +28,8 @@ from hybridsearch.bm25 import BM25
 from hybridsearch.database import explained
 from hybridsearch.encoders import Encoder
 from hybridsearch.errors import ConfigurationError, MissingDependency
-from hybridsearch.indexing import Page
 from hybridsearch.model import SearchIndex
+from hybridsearch.page import Page
 from hybridsearch.schema import migrate
 from hybridsearch.searcher import HybridSearch
 from hybridsearch.state import forget_encoder

@@ -101,6 +101,8 @@ class SearchIndex:
             self.statistics = make.statistics()
         elif engine == "pg_textsearch":
             self.words = make.words(self.bm25.k1, self.bm25.b)
+        self.changes = make.changes()
+        self.queue = make.queue()
         _follow(self)
 
     @cached_property
@@ -148,7 +150,7 @@ class SearchIndex:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The companion tables: those of every index, and those of its engine."""
-        return (self.documents, self.chunks, *self.lexical_tables)
+        return (self.documents, self.chunks, *self.lexical_tables, self.changes, self.queue)
 
     @property
     def lexical_tables(self) -> tuple[Table, ...]:
@@ -163,11 +165,14 @@ class SearchIndex:
         chunk = type(
             f"{self.model.__name__}Chunk", (), {"__doc__": f"A piece of a {self.model.__name__} with its vectors."}
         )
+        chunk_keys = list(self.key_columns(self.chunks))
         self.mapper.registry.map_imperatively(
             chunk,
             self.chunks,
             properties={
-                "document": relationship(self.model, viewonly=True),
+                "document": relationship(
+                    self.model, primaryjoin=self.same_row(self.chunks), foreign_keys=chunk_keys, viewonly=True
+                ),
                 "dense": deferred(self.chunks.c.dense),
             },
         )

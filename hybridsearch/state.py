@@ -1,4 +1,4 @@
-"""What the database knows of a filled index: which encoder made its vectors.
+"""What the database knows of a filled index: which encoder made its vectors; and the locks that its keepers share.
 
 One row of hybridsearch.index a filled index. An index that was never filled has none, and any encoder may begin.
 """
@@ -23,9 +23,22 @@ filled = Table(
 )
 
 
+CHANNEL = "hybridsearch"
+"""What the triggers notify; the payload is the index's qualified name."""
+
+
 def qualified_name(index: SearchIndex) -> str:
     """Return the index's name in the database: with its schema where it has one."""
     return index.name if index.table.schema is None else f"{index.table.schema}.{index.name}"
+
+
+def lock(session: Session, index: SearchIndex, work: str, *, wait: bool = True) -> bool:
+    """Take the lock of a kind of work on an index for this transaction; False where another has it and no `wait`."""
+    key = func.hashtextextended(f"hybridsearch:{work}:{qualified_name(index)}", 0)
+    if wait:
+        session.execute(select(func.pg_advisory_xact_lock(key)))
+        return True
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(key))))
 
 
 def check_encoder(session: Session, index: SearchIndex, encoder: Encoder | None = None) -> None:
@@ -58,6 +71,17 @@ def register_encoder(session: Session, index: SearchIndex) -> None:
         .on_conflict_do_nothing(index_elements=[filled.c.name])
     )
     check_encoder(session, index)
+
+
+def hold_encoder(session: Session, index: SearchIndex) -> None:
+    """Raise EncoderMismatch unless the index is the declared encoder's, and keep it so until the transaction ends."""
+    held = session.scalar(
+        select(filled.c.fingerprint).where(filled.c.name == qualified_name(index)).with_for_update(read=True)
+    )
+    if held is None:
+        raise EncoderMismatch(f'index "{index.name}" was emptied meanwhile: start again')
+    if held != index.encoder.fingerprint:
+        check_encoder(session, index)
 
 
 def forget_encoder(session: Session, index: SearchIndex) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateSchema
 from hybridsearch import HybridSearch
 from hybridsearch.backfill import backfill
 from hybridsearch.display import hits_as_json
-from hybridsearch.indexing import Page
+from hybridsearch.page import Page
 from hybridsearch.status import status
 from tests.support.keyed import SHAPES, TEXTS, Declared, Shape, declare
 

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from hybridsearch import DeclarationError, HybridSearch, Rerank
 from hybridsearch.backfill import backfill
+from hybridsearch.content import body_of
 from hybridsearch.encoders.cache import LRU
-from hybridsearch.indexing import body_of
 from hybridsearch.query_cache import SharedStore, encodings
 from hybridsearch.storage import Storage
 from tests.support.encoders import WordHashEncoder

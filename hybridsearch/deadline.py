@@ -1,0 +1,52 @@
+"""Wait for a call no longer than so long.
+
+    within(60.0, lambda: encoder.encode_documents(texts), 'encoder "minilm"')
+
+A thread cannot be ended from outside: a call that does not return goes on in its own, which does not keep the process
+from ending. `stuck` says how many there are.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from hybridsearch.errors import EncoderError
+
+T = TypeVar("T")
+
+
+class TimedOut(EncoderError):
+    """A call took longer than it may."""
+
+
+_late: set[threading.Thread] = set()
+
+
+def stuck() -> int:
+    """Return how many calls were given up and have not returned yet."""
+    _late.difference_update([thread for thread in _late if not thread.is_alive()])
+    return len(_late)
+
+
+def within(seconds: float | None, call: Callable[[], T], name: str) -> T:
+    """Return what the call returns, raise what it raises; raise TimedOut after so many seconds (None: never)."""
+    if seconds is None:
+        return call()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name=f"{name} within {seconds:g} s", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        _late.add(thread)
+        raise TimedOut(f"{name} did not return within {seconds:g} s: mend it, or give it more time (--deadline)")
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,96 @@
+-- The index follows the model's table: in the writer's transaction, triggers note the keys of the rows that changed, and
+-- drop the chunks of rows that are gone. docs/freshness.md has the reasons and the costs.
+--
+-- A statement that inserts or deletes costs one row of `change`, however many rows it has. An update is looked at row by
+-- row: PostgreSQL allows no list of columns on a trigger with transition tables, and those would cost an update that
+-- changes no indexed field as much as one that does.
+
+-- Of a statement: INSERT, COPY, DELETE, MERGE (with transition tables), TRUNCATE.
+create or replace function {{fn:changed}}()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op = 'INSERT' then
+        insert into {{change}} ({{companion_keys}})
+        select {{key_arrays:n}} from new_rows as n having count(*) > 0;
+        if not found then
+            return null;
+        end if;
+    elsif tg_op = 'DELETE' then
+        insert into {{change}} ({{companion_keys}})
+        select {{key_arrays:o}} from old_rows as o having count(*) > 0;
+        if not found then
+            return null;
+        end if;
+        delete from {{chunk}} as c using old_rows as o where {{same_row:o,c}};
+    else
+        insert into {{change}} ({{companion_keys}})
+        select {{companion_key_arrays:d}} from {{document}} as d group by d.id / 1000;
+        truncate {{chunk}};
+    end if;
+    perform pg_notify('hybridsearch', {{name}});
+    return null;
+end
+$$;
+comment on function {{fn:changed}}() is 'Notes the keys of the rows that a statement inserted, deleted or truncated';
+
+-- Of a row: where its key or an indexed field is updated; and of every change to a partition, or by replication, where
+-- no statement's triggers fire.
+create or replace function {{fn:changed_row}}()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op <> 'DELETE' then
+        insert into {{change}} ({{companion_keys}}) values ({{key_array:new}});
+    end if;
+    if tg_op = 'DELETE' or (tg_op = 'UPDATE' and ({{keys:old}}) is distinct from ({{keys:new}})) then
+        insert into {{change}} ({{companion_keys}}) values ({{key_array:old}});
+        delete from {{chunk}} as c where {{same_row:old,c}};
+    end if;
+    perform pg_notify('hybridsearch', {{name}});
+    return null;
+end
+$$;
+comment on function {{fn:changed_row}}() is 'Notes the key of a row that was inserted, updated or deleted';
+
+do $do$
+declare
+    source constant regclass := $name${{table}}$name$;
+begin
+    if (select relkind = 'p' from pg_catalog.pg_class where oid = source) then
+        -- A statement's triggers fire for the table that it names; those of a row, for every partition, now and later.
+        create or replace trigger {{trigger:changed_row}}
+            after insert or delete on {{table}}
+            for each row execute function {{fn:changed_row}}();
+        alter table {{table}} enable always trigger {{trigger:changed_row}};
+    else
+        create or replace trigger {{trigger:inserted}}
+            after insert on {{table}}
+            referencing new table as new_rows
+            for each statement execute function {{fn:changed}}();
+        create or replace trigger {{trigger:deleted}}
+            after delete on {{table}}
+            referencing old table as old_rows
+            for each statement execute function {{fn:changed}}();
+        -- Where session_replication_role is replica those two stay silent; logical replication fires triggers of rows alone.
+        create or replace trigger {{trigger:changed_row}}
+            after insert or delete on {{table}}
+            for each row execute function {{fn:changed_row}}();
+        alter table {{table}} enable replica trigger {{trigger:changed_row}};
+    end if;
+    create or replace trigger {{trigger:updated}}
+        after update on {{table}}
+        for each row
+        when (({{keys:old}}) is distinct from ({{keys:new}}) or ({{field_texts:old}}) is distinct from ({{field_texts:new}}))
+        execute function {{fn:changed_row}}();
+    alter table {{table}} enable always trigger {{trigger:updated}};
+    create or replace trigger {{trigger:truncated}}
+        after truncate on {{table}}
+        for each statement execute function {{fn:changed}}();
+    alter table {{table}} enable always trigger {{trigger:truncated}};
+end
+$do$;

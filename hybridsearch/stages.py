@@ -1,0 +1,91 @@
+"""One step of the work on an index: of its first stage (words), of its second (vectors), of its upkeep.
+
+begin = sessionmaker(engine).begin              # a transaction a call: a worker
+begin = lambda: nullcontext(session)            # all in the caller's own
+while step_words(begin, articles) or step_vectors(begin, articles, worker=7): ...
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from sqlalchemy.orm import Session
+
+from hybridsearch.deadline import TimedOut
+from hybridsearch.engines import engine_of
+from hybridsearch.errors import EncoderError
+from hybridsearch.model import SearchIndex
+from hybridsearch.page import Page
+from hybridsearch.queue import Claim, Limits, claim, finish, put_back, refuse, renew
+from hybridsearch.vectors import Encoded, encode, read, write
+from hybridsearch.words import index_words
+
+Begin = Callable[[], AbstractContextManager[Session]]
+
+MAX_PENDING = 200  # documents that may stay unmerged: each costs a query about 15 microseconds
+
+
+def step_words(begin: Begin, index: SearchIndex, *, wait: bool = False) -> Page | None:
+    """Index the words of some documents that have changed; None where there are none."""
+    with begin() as session:
+        return index_words(session, index, wait=wait)
+
+
+def step_vectors(begin: Begin, index: SearchIndex, *, worker: int, limits: Limits) -> Page | None:
+    """Write the vectors of some documents that wait for them; None where none is due.
+
+    Raises EncoderError where the encoder fails at everything: the documents are then given back as they were.
+    """
+    with begin() as session:
+        claims = claim(session, index, worker=worker, limits=limits)
+    if not claims:
+        return None
+    keys = [one.key for one in claims]
+    with begin() as session:
+        plan = read(session, index, keys)
+        finish(session, index, worker=worker, keys=plan.done)
+        put_back(session, index, worker=worker, keys=plan.later, delay=1.0)
+    try:
+        beat = _beat(begin, index, worker, limits)
+        encoded = encode(index, plan.works, deadline=limits.deadline, beat=beat) if plan.works else Encoded()
+    except EncoderError as error:
+        # Which of several took too long is not known: each is tried alone.
+        counted = isinstance(error, TimedOut) and len(plan.works) > 1
+        with begin() as session:
+            put_back(session, index, worker=worker, keys=keys, counted=counted)
+        if counted:
+            return Page()
+        raise
+    return _written(begin, index, worker, limits, claims, encoded)
+
+
+def _written(
+    begin: Begin, index: SearchIndex, worker: int, limits: Limits, claims: list[Claim], encoded: Encoded
+) -> Page:
+    with begin() as session:
+        for one in claims:
+            if error := encoded.errors.get(one.key):
+                refuse(session, index, worker=worker, claim=one, error=str(error), limits=limits)
+        written = write(session, index, encoded, worker=worker) if encoded.chunks else 0
+    return Page(written=written)
+
+
+def _beat(begin: Begin, index: SearchIndex, worker: int, limits: Limits) -> Callable[[], None]:
+    """Return what to call while a batch is encoded: it renews the claim when half of it has run out."""
+    since = time.monotonic()
+
+    def beat() -> None:
+        nonlocal since
+        if time.monotonic() - since > limits.lease / 2:
+            with begin() as session:
+                renew(session, index, worker=worker, limits=limits)
+            since = time.monotonic()
+
+    return beat
+
+
+def step_upkeep(begin: Begin, index: SearchIndex, *, pending: int = MAX_PENDING) -> bool:
+    """Merge some pending documents into the postings where more than so many wait; return whether any were."""
+    engine = engine_of(index)
+    with begin() as session:
+        return engine.waiting(session, index) > pending and engine.compact(session, index) > 0

@@ -1,0 +1,186 @@
+"""The first of two stages: the words of what has changed, from the change table into the lexical index. SQL only.
+
+    index_words(session, articles)      # Page(read=120, written=100, removed=20), or None: nothing to do
+
+What a query finds by words never waits for an encoder. The rows of the change table go in the transaction that indexes
+their words, so a query scores a document either from its row or from the index, and never from both.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, case, delete, func, insert, null, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, key_arrays, keys_as_rows
+from hybridsearch.engines import engine_of
+from hybridsearch.model import SearchIndex
+from hybridsearch.page import Page
+from hybridsearch.postings import FieldText
+from hybridsearch.state import CHANNEL, lock, qualified_name
+
+WORDS = 500  # documents in one transaction
+MOST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A changed key: the row's content and hash (None without a row), what is indexed of it (None: nothing)."""
+
+    key: Key
+    content: Content
+    hash: bytes | None
+    number: int | None
+    indexed: bytes | None
+    encoded: bool
+
+
+def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wait: bool = False) -> Page | None:
+    """Index the words of up to `limit` changed documents, in the caller's transaction; None where none waits.
+
+    One at a time works on an index; with `wait` the other's transaction is waited for, else it is left to the other.
+    """
+    if not lock(session, index, "words", wait=wait):
+        return None
+    taken = _take(session, index, limit)
+    if not taken:
+        return None
+    seen = _look(session, index, list(taken))
+    changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
+    gone = [one for one in seen if one.hash is None]
+    _remove(session, index, [one.number for one in [*changed, *gone] if one.number is not None])
+    _forget(session, index, [one.key for one in gone])
+    _add(session, index, changed)
+    _queue(session, index, taken, [one.key for one in changed], again=True)
+    same = [one.key for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
+    _queue(session, index, taken, same, again=False)
+    return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
+
+
+def note(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
+    """Note keys as changed, as the triggers do."""
+    if keys:
+        arrays = dict(zip(index.key_names, key_arrays(index, keys), strict=True))
+        session.execute(insert(index.changes).values(arrays))
+
+
+def notify(session: Session, index: SearchIndex) -> None:
+    """Wake the workers when the transaction is committed."""
+    session.execute(select(func.pg_notify(CHANNEL, qualified_name(index))))
+
+
+def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetime]:
+    """Take the oldest keys off the change table; return since when each waits."""
+    changes = index.changes
+    arrays = index.key_columns(changes)
+    size = func.cardinality(arrays[0])
+    before = func.sum(size).over(order_by=changes.c.id) - size
+    first = select(changes.c.id, changes.c.queued_at, size.label("size"), before.label("before"), *arrays)
+    recent = first.order_by(changes.c.id).limit(limit).subquery("oldest")
+    parts = [recent.c[name][1 : limit - recent.c.before] for name in index.key_names]
+    rows = session.execute(
+        select(recent.c.id, recent.c.queued_at, recent.c.size, recent.c.before, *parts)
+        .where(recent.c.before < limit)
+        .order_by(recent.c.id)
+    ).all()
+    taken: dict[Key, datetime] = {}
+    for row in rows:
+        for key in zip(*row[4:], strict=True):
+            taken.setdefault(key, row.queued_at)
+    whole = [row.id for row in rows if row.before + row.size <= limit]
+    session.execute(delete(changes).where(changes.c.id.in_(whole)))
+    for row in rows[len(whole) :]:  # the last, where it holds more than the limit
+        rest = {column: column[limit - row.before + 1 : MOST] for column in arrays}
+        session.execute(update(changes).where(changes.c.id == row.id).values(rest))
+    return taken
+
+
+def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Seen]:
+    """Compare the rows with what is indexed of them, in one snapshot."""
+    width = len(index.key_names)
+    rows = session.execute(_comparison(index, keys)).all()
+    return [_Seen(tuple(row[:width]), content_of(index, row[width + 4 :]), *row[width : width + 4]) for row in rows]
+
+
+def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
+    given, documents = keys_as_rows(index, keys), index.documents
+    names = [given.c[name] for name in index.key_names]
+    same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
+    # A hash of no row is null, and a row's key is not.
+    hashed = case((index.keys[0].is_not(None), content_hash(index)), else_=null())
+    return (
+        select(
+            *names,
+            hashed.label("content_hash"),
+            documents.c.id.label("document_number"),
+            documents.c.hash.label("indexed_hash"),
+            documents.c.encoded_at.is_not(None).label("is_encoded"),
+            *(field.label(f"field_{place}") for place, field in enumerate(field_columns(index))),
+        )
+        .select_from(given)
+        .outerjoin(index.table, index.same_row(given))
+        .outerjoin(documents, same)
+    )
+
+
+def _remove(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+    if numbers:
+        # In one order with whoever writes vectors, so that neither waits for the other.
+        documents = index.documents
+        session.execute(select(documents.c.id).where(documents.c.id.in_(numbers)).order_by("id").with_for_update())
+        engine_of(index).remove(session, index, numbers)
+
+
+def _forget(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
+    """Drop chunks and places in the queue of documents without a row."""
+    if keys:
+        given = keys_as_rows(index, keys)
+        for table in (index.chunks, index.queue):
+            same = and_(*(given.c[name] == table.c[name] for name in index.key_names))
+            session.execute(delete(table).where(same))
+
+
+def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> None:
+    """Number the documents, and index their words."""
+    if not documents:
+        return
+    rows = [
+        {**dict(zip(index.key_names, one.key, strict=True)), "hash": one.hash, "length": 0.0, "terms": []}
+        for one in documents
+    ]
+    statement = insert(index.documents).returning(index.documents.c.id, sort_by_parameter_order=True)
+    numbers = list(session.scalars(statement, rows))
+    texts = [
+        FieldText(number, index.fields[name], text)
+        for number, one in zip(numbers, documents, strict=True)
+        for name, text in one.content.items()
+    ]
+    engine_of(index).add(session, index, numbers, texts)
+
+
+def _queue(
+    session: Session, index: SearchIndex, since: dict[Key, datetime], keys: Iterable[Key], *, again: bool
+) -> None:
+    """Let documents wait for their vectors; `again` gives one that waits, or was set aside, a fresh start."""
+    rows = [{**dict(zip(index.key_names, key, strict=True)), "queued_at": since[key]} for key in keys]
+    if not rows:
+        return
+    statement = upsert(index.queue)
+    names = list(index.key_names)
+    if again:
+        fresh = {"next_at": func.clock_timestamp(), "attempts": 0, "claimed_by": None, "error": None}
+        # A document that is changed faster than it is encoded has waited since the first change.
+        since_ = case(
+            (index.queue.c.failed_at.is_(None), func.least(index.queue.c.queued_at, statement.excluded.queued_at)),
+            else_=statement.excluded.queued_at,
+        )
+        statement = statement.on_conflict_do_update(
+            index_elements=names, set_={**fresh, "queued_at": since_, "failed_at": None}
+        )
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=names)
+    session.execute(statement, rows)
+    notify(session, index)

@@ -1,0 +1,243 @@
+"""What the triggers note: every change of an indexed row, in the writer's transaction, however it is made."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, func, insert, select, text, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import CreateSchema
+
+from hybridsearch import SearchIndex
+from hybridsearch.indexing import refresh
+from hybridsearch.words import index_words
+from tests.support.afresh import differences
+from tests.support.encoders import WordHashEncoder
+from tests.support.keyed import SHAPES, declare
+from tests.support.models import articles, fill
+
+
+@pytest.fixture
+def shop(engine: Engine) -> SimpleNamespace:
+    """Articles 1 to 4, indexed."""
+    shop = articles()
+    fill(engine, shop)
+    with Session(engine) as session, session.begin():
+        refresh(session, shop.index)
+    return shop
+
+
+def noted(session: Session, index: SearchIndex) -> list[Any]:
+    """The keys in the change table, sorted; of one column as values."""
+    arrays = [session.scalars(select(func.unnest(array))).all() for array in index.key_columns(index.changes)]
+    keys = sorted(zip(*arrays, strict=True))
+    return [key[0] for key in keys] if len(arrays) == 1 else keys
+
+
+STATEMENTS = {
+    "insert": ("insert into article (id, title) values (7, 'Stool'), (8, 'Bench')", [7, 8]),
+    "insert of nothing": ("insert into article (id, title) select 9, 'Stool' where false", []),
+    "update of an indexed column": ("update article set title = 'Stool' where id < 3", [1, 2]),
+    "update to the same text": ("update article set title = title, body = body", []),
+    "update to null": ("update article set body = null where id in (1, 3)", [1]),
+    "update of the key": ("update article set id = 10 where id = 1", [1, 10]),
+    "delete": ("delete from article where id > 2", [3, 4]),
+    "delete of nothing": ("delete from article where id > 100", []),
+    "on conflict, update": (
+        "insert into article (id, title) values (1, 'Stool'), (9, 'Bench') "
+        "on conflict (id) do update set title = excluded.title",
+        [1, 9],
+    ),
+    "on conflict, nothing": ("insert into article (id, title) values (1, 'Stool') on conflict (id) do nothing", []),
+    "merge": (
+        "merge into article using (values (1, 'Stool'), (2, null), (9, 'Bench')) as given (id, title) "
+        "on article.id = given.id "
+        "when matched and given.title is null then delete "
+        "when matched then update set title = given.title "
+        "when not matched then insert (id, title) values (given.id, given.title)",
+        [1, 2, 9],
+    ),
+    "writable cte": (
+        "with gone as (delete from article where id = 4 returning *) "
+        "insert into article (id, title) select id + 100, title from gone",
+        [4, 104],
+    ),
+    "truncate": ("truncate article", [1, 2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_a_statement_notes_the_keys_that_it_changed(
+    shop: SimpleNamespace, engine: Engine, session: Session, statement: str, role: str
+) -> None:
+    written, keys = STATEMENTS[statement]
+    session.execute(text(f"set local session_replication_role = {role}"))
+    session.execute(text(written))
+    assert noted(session, shop.index) == keys
+    session.commit()
+    refresh(session, shop.index)
+    session.commit()
+    assert noted(session, shop.index) == []
+    assert differences(engine, shop.index) == 0
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_what_is_rolled_back_is_not_noted(shop: SimpleNamespace, session: Session, statement: str) -> None:
+    session.execute(text(STATEMENTS[statement][0]))
+    session.rollback()
+    assert noted(session, shop.index) == []
+    assert session.scalar(select(func.count()).select_from(shop.index.chunks)) == 4
+
+
+@pytest.mark.parametrize("statement", ["delete", "update of the key", "truncate", "merge"])
+def test_the_chunks_of_a_row_go_with_it(shop: SimpleNamespace, session: Session, statement: str) -> None:
+    session.execute(text(STATEMENTS[statement][0]))
+    chunks, rows = shop.index.chunks, select(shop.Article.id)
+    assert session.scalar(select(func.count()).select_from(chunks).where(chunks.c.article_id.not_in(rows))) == 0
+
+
+def test_copy_notes_the_keys(shop: SimpleNamespace, session: Session) -> None:
+    driver = session.connection().connection.dbapi_connection
+    with driver.cursor() as cursor, cursor.copy("copy article (id, title) from stdin") as copy:
+        for number in range(100, 200):
+            copy.write_row((number, f"Chair {number}"))
+    assert noted(session, shop.index) == list(range(100, 200))
+    assert session.scalar(select(func.count()).select_from(shop.index.changes)) == 1
+
+
+def test_a_hundred_thousand_rows_in_a_statement_are_one_row_of_changes(shop: SimpleNamespace, session: Session) -> None:
+    session.execute(text("insert into article (id, title) select n, 'Chair' from generate_series(10, 100009) as n"))
+    arrays = session.scalars(select(shop.index.changes.c.article_id)).all()
+    assert [len(array) for array in arrays] == [100_000]
+    assert arrays[0] == list(range(10, 100_010))
+    session.execute(text("delete from article where id >= 10"))
+    assert session.scalar(select(func.count()).select_from(shop.index.changes)) == 2
+
+
+def test_the_words_of_a_large_statement_are_taken_in_parts(shop: SimpleNamespace, session: Session) -> None:
+    session.execute(text("insert into article (id, title) select n, 'Chair' from generate_series(10, 29) as n"))
+    session.execute(text("insert into article (id, title) select n, 'Sofa' from generate_series(30, 34) as n"))
+    for left in (18, 11, 4, 0):
+        assert index_words(session, shop.index, limit=7) is not None
+        assert noted(session, shop.index) == list(range(35 - left, 35))
+    assert index_words(session, shop.index, limit=7) is None
+
+
+def test_a_cascade_notes_the_rows_that_it_deletes(engine: Engine, session: Session) -> None:
+    shop = articles()
+    with engine.begin() as connection:
+        connection.execute(text("create table shelf (id int primary key)"))
+        shop.Base.metadata.create_all(connection)
+        connection.execute(text("alter table article add shelf int references shelf on delete cascade"))
+        connection.execute(text("insert into shelf values (1), (2)"))
+        connection.execute(
+            text("insert into article (id, title, shelf) select n, 'Chair', n % 2 + 1 from generate_series(1, 6) as n")
+        )
+    refresh(session, shop.index)
+    session.commit()
+    session.execute(text("delete from shelf where id = 2"))
+    assert noted(session, shop.index) == [1, 3, 5]
+    session.commit()
+    refresh(session, shop.index)
+    session.commit()
+    assert differences(engine, shop.index) == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_any_key_is_noted(engine: Engine, session: Session, shape: Any) -> None:
+    shop = declare(shape)
+    if shape.schema:
+        session.execute(CreateSchema(shape.schema))
+    shop.Base.metadata.create_all(session.connection())
+    session.add_all(shop.rows())
+    session.flush()
+    expected = sorted(shape.key(n) if len(shape.columns) > 1 else shape.key(n)[0] for n in range(7))
+    assert noted(session, shop.index) == expected
+    refresh(session, shop.index)
+    for statement in (update(shop.Item).values(title="Stool"), delete(shop.Item)):
+        session.execute(statement)
+        assert noted(session, shop.index) == expected
+        refresh(session, shop.index)
+    assert session.scalar(select(func.count()).select_from(shop.index.documents)) == 0
+
+
+def test_a_role_that_may_not_see_the_index_may_write_the_table(shop: SimpleNamespace, session: Session) -> None:
+    role = f"clerk_{random.randrange(10**9)}"
+    session.execute(text(f"create role {role}"))
+    session.execute(text(f"grant select, insert, update, delete, truncate on article to {role}"))
+    session.execute(text(f"set local role {role}"))
+    for statement in ("insert", "update of an indexed column", "delete", "truncate"):
+        session.execute(text(STATEMENTS[statement][0]))
+    session.execute(text("reset role"))
+    assert set(noted(session, shop.index)) == {1, 2, 3, 4, 7, 8}
+
+
+# Partitions
+
+
+class Dated:
+    """Notes(id, day), partitioned by range of `day`, with an index."""
+
+    def __init__(self) -> None:
+        class Base(DeclarativeBase):
+            pass
+
+        class Note(Base):
+            __tablename__ = "note"
+            __table_args__ = {"postgresql_partition_by": "RANGE (day)"}  # noqa: RUF012
+
+            id: Mapped[int] = mapped_column(primary_key=True)
+            day: Mapped[int] = mapped_column(primary_key=True)
+            title: Mapped[str]
+
+        self.Base, self.Note = Base, Note
+        self.index = SearchIndex(Note, ["title"], encoder=WordHashEncoder())
+
+
+@pytest.fixture
+def notes(engine: Engine) -> Dated:
+    notes = Dated()
+    notes.Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        for first in (0, 10):
+            connection.execute(
+                text(f"create table note_{first} partition of note for values from ({first}) to ({first + 10})")
+            )
+    with Session(engine) as session, session.begin():
+        session.execute(insert(notes.Note), [{"id": day, "day": day, "title": f"Chair {day}"} for day in range(20)])
+        refresh(session, notes.index)
+    return notes
+
+
+PARTITIONED = {
+    "insert by the table": ("insert into note values (50, 5, 'Stool')", [(50, 5)]),
+    "insert by the partition": ("insert into note_10 values (50, 15, 'Stool')", [(50, 15)]),
+    "update by the partition": ("update note_0 set title = 'Stool' where day = 3", [(3, 3)]),
+    "delete by the partition": ("delete from note_10 where day > 17", [(18, 18), (19, 19)]),
+    "delete by the table": ("delete from note where day in (9, 10)", [(9, 9), (10, 10)]),
+    "a row that moves": ("update note set day = 12 where id = 2", [(2, 2), (2, 12)]),
+    "truncate of the table": ("truncate note", [(day, day) for day in range(20)]),
+}
+
+
+@pytest.mark.parametrize("statement", PARTITIONED)
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_partitions_are_followed(notes: Dated, engine: Engine, session: Session, statement: str, role: str) -> None:
+    written, keys = PARTITIONED[statement]
+    session.execute(text(f"set local session_replication_role = {role}"))
+    session.execute(text(written))
+    assert noted(session, notes.index) == keys
+    session.commit()
+    refresh(session, notes.index)
+    session.commit()
+    assert differences(engine, notes.index) == 0
+
+
+def test_a_partition_made_later_is_followed(notes: Dated, engine: Engine, session: Session) -> None:
+    session.execute(text("create table note_20 partition of note for values from (20) to (30)"))
+    session.execute(text("insert into note_20 values (70, 25, 'Stool')"))
+    session.execute(text("set local session_replication_role = replica"))
+    session.execute(text("insert into note_20 values (71, 25, 'Bench')"))
+    assert noted(session, notes.index) == [(70, 25), (71, 25)]
