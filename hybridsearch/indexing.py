@@ -48,6 +48,7 @@ def refresh(session: Session, index: SearchIndex, *, limits: Limits | None = Non
     Rows that a worker has claimed are left to it. Raises EncoderMismatch if the index was filled by another encoder,
     EncoderError where the encoder fails at everything.
     """
+    session.flush()
     prepare(session, index)
     total = Page()
     for page in _drained(session, index, limits or Limits()):

@@ -26,9 +26,11 @@ from hybridsearch.errors import QueryError
 from hybridsearch.explain import explain
 from hybridsearch.explanation import Explanation
 from hybridsearch.hits import Hit, Hits
+from hybridsearch.indexing import refresh
 from hybridsearch.missed import WhyNot, why_not
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Options, Plan, checked_count, plan
+from hybridsearch.page import Page
 from hybridsearch.query import Query, checked, checked_text
 from hybridsearch.ranking import leg_names, ranking
 from hybridsearch.rerank import Scorer
@@ -149,6 +151,14 @@ class HybridSearch:
         found: Callable[..., Hits] = self._found
         hits = await connection.run_sync(found, query, _deep(plan, rerank, query))
         return await asyncio.to_thread(self._ordered, rerank, query, hits, plan.limit)
+
+    def refresh(self, session: Session, /) -> Page:
+        """Index what has changed, here and in the caller's transaction: for an application without a worker.
+
+        Raises EncoderError where the encoder fails at everything, EncoderMismatch if another one filled the index.
+        """
+        with explained(self.index):
+            return refresh(session, self.index)
 
     def explain(
         self, connection: Session | Connection, text: str | Query, /, **options: Unpack[Options]

@@ -4,7 +4,7 @@ One row of hybridsearch.index a filled index. An index that was never filled has
 """
 
 from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import OID, insert
 from sqlalchemy.orm import Session
 
 from hybridsearch.encoders import Encoder
@@ -22,6 +22,14 @@ filled = Table(
     Column("filled_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
+
+_attributes = Table(
+    "pg_attribute",
+    MetaData(schema="pg_catalog"),
+    Column("attrelid", OID),
+    Column("attname", Text),
+    Column("atttypmod", Integer),
+)
 
 CHANNEL = "hybridsearch"
 """What the triggers notify; the payload is the index's qualified name."""
@@ -59,7 +67,11 @@ def check_encoder(session: Session, index: SearchIndex, encoder: Encoder | None 
 
 
 def register_encoder(session: Session, index: SearchIndex) -> None:
-    """Note that the index is filled by its declared encoder; raise EncoderMismatch if it was by another one."""
+    """Note that the index is filled by its declared encoder; raise EncoderMismatch if it was by another one.
+
+    Also where the column of vectors has other dimensions: before anything is written.
+    """
+    _check_dimensions(session, index)
     session.execute(
         insert(filled)
         .values(
@@ -71,6 +83,21 @@ def register_encoder(session: Session, index: SearchIndex) -> None:
         .on_conflict_do_nothing(index_elements=[filled.c.name])
     )
     check_encoder(session, index)
+
+
+def _check_dimensions(session: Session, index: SearchIndex) -> None:
+    name = session.get_bind().dialect.identifier_preparer.format_table(index.chunks)
+    # pgvector keeps the dimensions as they are given, in the type's modifier.
+    found = session.scalar(
+        select(_attributes.c.atttypmod).where(
+            _attributes.c.attrelid == func.to_regclass(name), _attributes.c.attname == "dense"
+        )
+    )
+    if found is not None and found != index.storage.dimensions:
+        raise EncoderMismatch(
+            f'index "{index.name}": the column and encoder "{index.encoder.name}" ({index.storage.dimensions} '
+            f"dimensions) differ (it has {found}): migrate the column and reindex, or choose another encoder"
+        )
 
 
 def hold_encoder(session: Session, index: SearchIndex) -> None:

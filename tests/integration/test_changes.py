@@ -9,8 +9,9 @@ from sqlalchemy import Engine, delete, func, insert, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema
 
-from hybridsearch import SearchIndex
+from hybridsearch import HybridSearch, SearchIndex
 from hybridsearch.indexing import refresh
+from hybridsearch.page import Page
 from hybridsearch.words import index_words
 from tests.support.afresh import differences
 from tests.support.encoders import WordHashEncoder
@@ -33,6 +34,27 @@ def noted(session: Session, index: SearchIndex) -> list[Any]:
     arrays = [session.scalars(select(func.unnest(array))).all() for array in index.key_columns(index.changes)]
     keys = sorted(zip(*arrays, strict=True))
     return [key[0] for key in keys] if len(arrays) == 1 else keys
+
+
+def test_what_was_committed_is_found_after_a_refresh(shop: SimpleNamespace, session: Session) -> None:
+    search = HybridSearch(shop.index)
+    session.add(shop.Article(id=9, title="Purple sofa", body=None))
+    assert search.refresh(session) == Page(written=1)
+    assert search.search(session, "purple sofa")[0].ranks == {"dense": 1, "lexical": 1}
+    assert search.refresh(session) == Page()
+    session.rollback()
+    assert noted(session, shop.index) == []
+    assert len(search.search(session, "purple sofa", legs=["lexical"])) == 0
+
+
+def test_content_that_comes_back_is_not_encoded_again(shop: SimpleNamespace, session: Session) -> None:
+    shop.index.encoder.encoded.clear()
+    session.execute(text("update article set title = title || ' '"))
+    session.execute(text("update article set title = rtrim(title)"))
+    session.execute(text("delete from article where id = 1"))
+    session.execute(text("insert into article (id, title, body) values (1, 'Red chair', 'Another one')"))
+    refresh(session, shop.index)
+    assert len(shop.index.encoder.encoded) == 1
 
 
 STATEMENTS = {

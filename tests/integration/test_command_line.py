@@ -329,4 +329,4 @@ def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path, tables: URL, e
     assert process.returncode in {1, 130}
     assert "Traceback" not in errors
     with Session(engine) as session:
-        assert session.scalar(select(func.count()).select_from(declared.index.documents)) == 0
+        assert session.scalar(select(func.count()).select_from(declared.index.chunks)) == 0
