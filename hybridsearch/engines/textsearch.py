@@ -96,5 +96,5 @@ class TextsearchEngine:
         prefixes: Sequence[str] = (),
         read: Any = None,
     ) -> Select[Any]:
-        """Return the lexical leg, see `hybridsearch.lexical`; its function asks the extension. Prefixes find nothing."""
+        """Return the lexical leg, see `hybridsearch.lexical`; it asks the extension. Prefixes find nothing."""
         return lexical(index, text, candidates=candidates, where=where)
