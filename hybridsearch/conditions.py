@@ -6,11 +6,12 @@ expression(index, "boost recent", Article.views)
 
 from typing import Any, cast
 
-from sqlalchemy import Boolean, ColumnElement, TextClause, and_, exists, select
+from sqlalchemy import Boolean, ColumnElement, Select, TextClause, and_, exists, func, literal_column, not_, or_, select
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.types import NullType
 
 from hybridsearch.errors import QueryError
+from hybridsearch.lexical import relation
 from hybridsearch.model import SearchIndex
 
 
@@ -51,5 +52,17 @@ def of_model(index: SearchIndex, companion: Any, where: ColumnElement[bool] | No
 
     OFFSET 0 keeps the planner from joining: whatever it thinks of the condition, it stays a filter over the scan.
     """
-    seen = select(1).select_from(index.model).where(index.same_row(companion)).offset(0)
-    return exists(seen if where is None else seen.where(where))
+    seen: Select[Any] = (
+        select(literal_column("1"))
+        .select_from(index.model)
+        .where(index.same_row(companion))
+        .offset(literal_column("0"))
+    )
+    if where is not None:
+        return exists(seen.where(where))
+    return or_(not_(restricted(index)), exists(seen))
+
+
+def restricted(index: SearchIndex) -> ColumnElement[bool]:
+    """Return whether row-level security hides rows of the model's table from the role; decided once a statement."""
+    return select(func.row_security_active(relation(index.table))).scalar_subquery()

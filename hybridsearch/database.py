@@ -6,16 +6,25 @@
 An error that is not about us passes unchanged: it is the caller's own.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from hybridsearch.errors import DatabaseError, EncoderMismatch, ExtensionMissing, SchemaMissing, ServerUnreachable
+from hybridsearch.errors import (
+    DatabaseError,
+    EncoderMismatch,
+    ExtensionMissing,
+    QueryError,
+    SchemaMissing,
+    ServerUnreachable,
+)
 from hybridsearch.model import SearchIndex
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 MISSING = {"42P01", "42883", "3F000", "42703"}  # table, function, schema, column
+UNDEFINED_COLUMN = "42703"
 UNDEFINED_OBJECT = "42704"
 WRONG_DIMENSIONS = "22000"
 NOT_ALLOWED = "42501"
@@ -73,6 +82,8 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
         return ExtensionMissing(f"this database has no pg_textsearch ({said}): `create extension pg_textsearch`")
     if code in MISSING and "hybridsearch" in said:
         return SchemaMissing(f"the schema of hybridsearch is missing or old ({said}): run `hybridsearch migrate`")
+    if code == UNDEFINED_COLUMN and index is not None and not _is_ours(said, index):
+        return QueryError(f"{said}: a condition or an expression of the search names it; name a column of the model")
     if code in MISSING and index is not None and (index.name in said or index.table.name in said):
         return SchemaMissing(
             f'the tables or functions of index "{index.name}" are missing or old ({said}): run your own migration, '
@@ -88,3 +99,9 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
     if code == DISK_FULL:
         return DatabaseError(f"the server's disk is full ({said}): nothing of this transaction was written")
     return None
+
+
+def _is_ours(said: str, index: SearchIndex) -> bool:
+    """Whether a missing column is declared, in the model or in a companion: then the database is behind."""
+    declared = (column.name for table in (index.table, *index.tables) for column in table.c)
+    return any(re.search(rf'[ ."]{re.escape(name)}"? ', said) for name in declared)

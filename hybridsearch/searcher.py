@@ -194,6 +194,7 @@ class HybridSearch:
         return ranking(self.index, query, plan).limit(plan.limit)
 
     def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
+        leg_names(self.index, query, plan)  # what cannot be answered is refused before the server is asked
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
             return answer(session, self.index, self._ready(session, query, plan), plan)

@@ -68,6 +68,14 @@ def module_database(admin: Engine, server: URL, template: str) -> Iterator[URL]:
     yield from _copy(admin, server, template)
 
 
+@pytest.fixture(scope="module")
+def shared_engine(module_database: URL) -> Iterator[Engine]:
+    """An engine on the database that the tests of a module share."""
+    engine = create_engine(module_database)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture
 def bare_database(admin: Engine, server: URL) -> Iterator[URL]:
     """The address of an empty database of the test's own."""
