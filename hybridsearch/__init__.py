@@ -28,6 +28,7 @@ from hybridsearch.options import Options
 from hybridsearch.query import Query
 from hybridsearch.searcher import HybridSearch, Rerank
 from hybridsearch.settings import Settings
+from hybridsearch.snippet import Highlight
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "EncoderMismatch",
     "Encoding",
     "ExtensionMissing",
+    "Highlight",
     "Hit",
     "Hits",
     "HybridSearch",

@@ -5,6 +5,7 @@ answer(session, index, query, plan)         # Hits
 
 from sqlalchemy.orm import Session
 
+from hybridsearch.highlight import highlighted
 from hybridsearch.hits import Hits, documents, hit_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
@@ -19,6 +20,8 @@ def answer(session: Session, index: SearchIndex, query: Query, plan: Plan) -> Hi
     hits = Hits(hit_of(row) for row in session.execute(statement))
     if _asks_for_a_suggestion(index, query, plan, hits):
         hits.suggestion = suggest(session, index, query, plan, hits)
+    if plan.snippet is not None:
+        hits[:] = highlighted(session, index, query, hits, plan.snippet)
     return hits
 
 

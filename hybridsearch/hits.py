@@ -16,6 +16,7 @@ from hybridsearch.dense import distance_to
 from hybridsearch.fusion import distance_name, rank_name, share_name
 from hybridsearch.model import SearchIndex
 from hybridsearch.query import Query
+from hybridsearch.snippet import Snippet
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Hit:
 
     boosts: Mapping[str, float] = field(default_factory=dict)
     """The factor of each boost, from 1."""
+
+    snippet: Snippet | None = None
+    """The telling places of its text, as HTML; None unless asked for."""
 
 
 class Hits(list[Hit]):

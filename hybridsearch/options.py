@@ -16,6 +16,7 @@ from hybridsearch.errors import QueryError
 from hybridsearch.fusion import Fusion, check_fusion, checked_weights
 from hybridsearch.model import SearchIndex
 from hybridsearch.settings import Settings
+from hybridsearch.snippet import Highlight
 
 MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
 
@@ -50,6 +51,9 @@ class Options(TypedDict, total=False):
     ef_search: int
     """Size of the HNSW scan's candidate list, 1 to 1,000; never less than the candidates."""
 
+    snippet: bool | Highlight
+    """Whether each hit gets a snippet of its text, and of which form."""
+
     suggest: bool | None
     """Whether unknown words are looked for in the dictionary; by default where the words do not fill the limit."""
 
@@ -67,6 +71,7 @@ class Plan:
     weights: Mapping[str, float]
     where: ColumnElement[bool] | None
     boosts: Mapping[str, Boost]
+    snippet: Highlight | None
     suggest: bool | None
 
 
@@ -89,6 +94,7 @@ def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
         weights=checked_weights(dict.fromkeys(index.legs), options.get("weights")),
         where=condition(index, options.get("where")),
         boosts=checked_boosts(index, options.get("boosts")),
+        snippet=_highlight(options.get("snippet", False)),
         suggest=_choice("suggest", options.get("suggest")),
     )
 
@@ -100,6 +106,12 @@ def checked_count(name: str, count: Any) -> int:
     if not 1 <= count <= MAX_COUNT:
         raise QueryError(f"{name} is {count:,}: give 1 to {MAX_COUNT:,}")
     return count
+
+
+def _highlight(value: Any) -> Highlight | None:
+    if not isinstance(value, bool | Highlight):
+        raise QueryError(f"snippet is {value!r}: give True, False or a Highlight")
+    return value if isinstance(value, Highlight) else Highlight() if value else None
 
 
 def _choice(name: str, value: Any) -> bool | None:

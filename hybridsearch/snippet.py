@@ -1,0 +1,204 @@
+"""Cut the telling places out of a text, as HTML with the matches marked. Pure: no I/O.
+
+    cut("A chair of <oak>.", spans_of("A chair of <oak>.", {"chair"}, set()), Highlight())
+    # Snippet(html="A <mark>chair</mark> of &lt;oak&gt;.", fragments=("A <mark>chair</mark> of &lt;oak&gt;.",))
+
+Every piece of the text is escaped first, then marked: no tag of the text's own reaches the page.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from hybridsearch.characters import splits_character
+from hybridsearch.errors import QueryError
+from hybridsearch.syntax import UNSPACED
+
+# As hybridsearch.codes and the parsers of PostgreSQL take words: whole part numbers, and the words in them.
+_TOKEN = re.compile(rf"(?P<unspaced>[{UNSPACED}]+)|[^\W_{UNSPACED}]+(?:[-._/'’][^\W_{UNSPACED}]+)*(?:\+\+?|\#)?")
+_WORD = re.compile(r"[^\W_]+")
+_unspaced = re.compile(f"[{UNSPACED}]")
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """How a snippet is made: at most `length` characters of text in at most so many `fragments`.
+
+    `before` and `after` stand around a match, `separator` between fragments and where text is left out: HTML of yours,
+    taken as it is.
+    """
+
+    length: int = 240
+    fragments: int = 2
+    before: str = "<mark>"
+    after: str = "</mark>"
+    separator: str = " … "
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("length", 10, 10_000), ("fragments", 1, 20)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise QueryError(f"{name} of a snippet is {value!r}: give a whole number from {least} to {most:,}")
+        if self.length // self.fragments < 10:
+            raise QueryError(f"{self.fragments} fragments of {self.length} characters are too short: 10 each at least")
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Pieces of a text as HTML: the `fragments`, and all of them as one `html`. Safe to put into a page."""
+
+    html: str
+    fragments: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.html
+
+    def __html__(self) -> str:
+        """Return the HTML: templates that escape, such as Jinja's, take it as it is."""
+        return self.html
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a text that are to be analysed, lower-cased: of scripts with spaces, whole and in parts."""
+    found: set[str] = set()
+    for match in _TOKEN.finditer(text):
+        if match["unspaced"] is None:
+            found.add(match[0].lower())
+            found.update(part[0].lower() for part in _WORD.finditer(match[0]))
+    return found
+
+
+def spans_of(text: str, matched: Collection[str], terms: Collection[str]) -> list[Span]:
+    """Return where the matches are: `matched` among the words, and in scripts without spaces the bigrams in `terms`."""
+    return list(_spans(text, matched, terms))
+
+
+def _spans(text: str, matched: Collection[str], terms: Collection[str]) -> Iterator[Span]:
+    for token in _TOKEN.finditer(text):
+        if token["unspaced"] is not None:
+            yield from _bigrams(token[0], token.start(), terms)
+            continue
+        parts = [part for part in _WORD.finditer(token[0]) if part[0].lower() in matched]
+        # A part number is one match; of well-known, the word that was asked for.
+        if token[0].lower() in terms or (token[0].lower() in matched and not parts):
+            yield token.span()
+        else:
+            yield from ((token.start() + part.start(), token.start() + part.end()) for part in parts)
+
+
+def _bigrams(run: str, start: int, terms: Collection[str]) -> Iterator[Span]:
+    if len(run) == 1:
+        yield from [(start, start + 1)] * (run in terms)
+        return
+    begin = end = -1
+    for place in range(len(run) - 1):
+        if run[place : place + 2] not in terms:
+            continue
+        if place > end:
+            if end > 0:
+                yield start + begin, start + end
+            begin = place
+        end = place + 2
+    if end > 0:
+        yield start + begin, start + end
+
+
+def cut(text: str, spans: Sequence[Span], highlight: Highlight) -> Snippet:
+    """Return the snippet of a text, given where its matches are, in order and apart."""
+    windows = _windows(text, spans, highlight)
+    fragments = tuple(_marked(text, window, spans, highlight) for window in windows)
+    html = highlight.separator.join(fragments)
+    if windows and windows[0][0] > 0:
+        html = highlight.separator.lstrip() + html
+    if windows and windows[-1][1] < len(text.rstrip()):
+        html += highlight.separator.rstrip()
+    return Snippet(html, fragments)
+
+
+def _marked(text: str, window: Span, spans: Sequence[Span], highlight: Highlight) -> str:
+    place, stop = window
+    pieces = []
+    for begin, end in spans:
+        begin, end = max(begin, place), min(end, stop)
+        if begin < end:
+            pieces += [escape(text[place:begin]), highlight.before, escape(text[begin:end]), highlight.after]
+            place = end
+    return "".join([*pieces, escape(text[place:stop])])
+
+
+def _windows(text: str, spans: Sequence[Span], highlight: Highlight) -> list[Span]:
+    """The parts of the text that are shown, in order and apart."""
+    if len(text) <= highlight.length:
+        return [(0, len(text))] if text else []
+    size = highlight.length // highlight.fragments
+    chosen: list[Span] = []
+    left = list(spans)
+    seen: set[str] = set()
+    while left and len(chosen) < highlight.fragments:
+        window = _around(text, _densest(text, left, size, seen), size)
+        if all(window[1] <= begin or end <= window[0] for begin, end in chosen):
+            chosen.append(window)
+        seen |= {text[begin:end].lower() for begin, end in left if window[0] <= begin < window[1]}
+        left = [span for span in left if not window[0] <= span[0] < window[1] and span[0] != window[0]]
+        left = [span for span in left if all(span[1] <= begin or end <= span[0] for begin, end in chosen)]
+    if not chosen:
+        chosen = [_snapped(text, 0, highlight.length)]
+    elif len(chosen) < highlight.fragments:
+        chosen = [_around(text, chosen[0], highlight.length)] if len(chosen) == 1 else chosen
+    return sorted(chosen)
+
+
+def _densest(text: str, spans: Sequence[Span], size: int, seen: Collection[str]) -> Span:
+    """The stretch of at most `size` characters with the most different matches, new ones first, then the most."""
+
+    def worth(first: int) -> tuple[int, int, int, int]:
+        inside = _within(spans, first, size)
+        words = [text[begin:end].lower() for begin, end in inside]
+        return len({*words} - {*seen}), len({*words}), len(words), -first
+
+    first = max(range(len(spans)), key=worth)
+    inside = _within(spans, first, size)
+    return inside[0][0], max(inside[-1][1], inside[0][0] + 1)
+
+
+def _within(spans: Sequence[Span], first: int, size: int) -> Sequence[Span]:
+    start, last = spans[first][0], first + 1
+    while last < len(spans) and spans[last][1] - start <= size:
+        last += 1
+    return spans[first:last]
+
+
+def _around(text: str, stretch: Span, size: int) -> Span:
+    """A window of at most `size` characters around a stretch, from word to word."""
+    spare = max(size - (stretch[1] - stretch[0]), 0)
+    start = max(0, min(stretch[0] - spare // 2, len(text) - size))
+    return _snapped(text, start, size, keep=stretch[0])
+
+
+def _snapped(text: str, start: int, size: int, keep: int | None = None) -> Span:
+    """The window without the words that it would cut, and without white space at its ends."""
+    stop = min(start + size, len(text))
+    begin = _first(range(start, (start if keep is None else keep) + 1), lambda place: _is_border(text, place), start)
+    end = _first(range(stop, begin, -1), lambda place: _is_border(text, place), stop)
+    while end > begin + 1 and splits_character(text, end):
+        end -= 1
+    while begin < end and text[begin].isspace():
+        begin += 1
+    while end > begin and text[end - 1].isspace():
+        end -= 1
+    return begin, end
+
+
+def _first(places: range, holds: Callable[[int], bool], otherwise: int) -> int:
+    return next((place for place in places if holds(place)), otherwise)
+
+
+def _is_border(text: str, place: int) -> bool:
+    """Whether a reader would take a cut there for one between words."""
+    if place <= 0 or place >= len(text) or text[place - 1].isspace() or text[place].isspace():
+        return True
+    unspaced = _unspaced.match(text[place - 1]) or _unspaced.match(text[place])
+    return bool(unspaced) and not splits_character(text, place)
