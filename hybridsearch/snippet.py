@@ -122,8 +122,9 @@ def _marked(text: str, window: Span, spans: Sequence[Span], highlight: Highlight
     place, stop = window
     pieces = []
     for begin, end in spans:
-        begin, end = max(begin, place), min(end, stop)
-        if begin < end:
+        if _unspaced.match(text[begin]):  # of a run of bigrams a part may be shown, of a word none
+            begin, end = max(begin, place), min(end, stop)
+        if place <= begin < end <= stop:
             pieces += [escape(text[place:begin]), highlight.before, escape(text[begin:end]), highlight.after]
             place = end
     return "".join([*pieces, escape(text[place:stop])])
@@ -138,17 +139,21 @@ def _windows(text: str, spans: Sequence[Span], highlight: Highlight) -> list[Spa
     left = list(spans)
     seen: set[str] = set()
     while left and len(chosen) < highlight.fragments:
-        window = _around(text, _densest(text, left, size, seen), size)
-        if all(window[1] <= begin or end <= window[0] for begin, end in chosen):
+        stretch = _densest(text, left, size, seen)
+        window = _around(text, stretch, size)
+        if _is_apart(window, chosen):
             chosen.append(window)
         seen |= {text[begin:end].lower() for begin, end in left if window[0] <= begin < window[1]}
-        left = [span for span in left if not window[0] <= span[0] < window[1] and span[0] != window[0]]
-        left = [span for span in left if all(span[1] <= begin or end <= span[0] for begin, end in chosen)]
+        left = [span for span in left if span[0] != stretch[0] and _is_apart(span, [*chosen, window])]
     if not chosen:
         chosen = [_snapped(text, 0, highlight.length)]
     elif len(chosen) < highlight.fragments:
         chosen = [_around(text, chosen[0], highlight.length)] if len(chosen) == 1 else chosen
     return sorted(chosen)
+
+
+def _is_apart(span: Span, others: Sequence[Span]) -> bool:
+    return all(span[1] <= begin or end <= span[0] for begin, end in others)
 
 
 def _densest(text: str, spans: Sequence[Span], size: int, seen: Collection[str]) -> Span:
