@@ -3,11 +3,13 @@
     context.configure(connection=connection, target_metadata=Base.metadata, **autogenerate_options())
 
 The companion tables stand in the model's own MetaData, so `alembic revision --autogenerate` finds them by itself. What
-it cannot do alone is write pgvector's types with their import, and keep the routines of an index: `define_search_index`
-and `drop_search_index` are operations of a revision, there as soon as env.py imports this module.
+it cannot do alone is write pgvector's types with their import, see that the HNSW index has other parameters, and keep
+the routines of an index: `define_search_index` and `drop_search_index` are operations of a revision, there as soon as
+env.py imports this module.
 """
 
 from collections.abc import Collection
+from dataclasses import asdict
 from pprint import pformat
 from typing import Any, Literal
 
@@ -15,14 +17,22 @@ import pgvector.sqlalchemy
 from alembic.autogenerate import comparators, renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations
-from alembic.operations.ops import UpgradeOps
+from alembic.operations.ops import CreateIndexOp, DropIndexOp, UpgradeOps
 from alembic.util.langhelpers import DispatchPriority
-from sqlalchemy import MetaData
+from sqlalchemy import Connection, MetaData, text
 
+from hybridsearch.companions import HNSW
 from hybridsearch.definition import Definition
-from hybridsearch.model import declared
+from hybridsearch.model import SearchIndex, declared
 from hybridsearch.routines import define, stored, undefine
 
+# Of an index, by the name of its table and its own.
+_OPTIONS = text("""
+    select coalesce(class.reloptions, '{}') as options
+    from pg_catalog.pg_index as entry
+    join pg_catalog.pg_class as class on class.oid = entry.indexrelid
+    where entry.indrelid = to_regclass(:table) and class.relname = :index
+""")
 VECTOR_TYPES = (
     pgvector.sqlalchemy.VECTOR,
     pgvector.sqlalchemy.HALFVEC,
@@ -116,8 +126,11 @@ def _compare(autogen_context: AutogenContext, upgrade: UpgradeOps, schemas: Coll
     if metadata is None or connection is None:
         return
     all_metadata = [metadata] if isinstance(metadata, MetaData) else metadata
-    wanted = {name: index.definition for one in all_metadata for name, index in declared(one).items()}
+    indexes = {name: index for one in all_metadata for name, index in declared(one).items()}
+    wanted = {name: index.definition for name, index in indexes.items()}
     known = stored(connection)
+    for index in indexes.values():
+        upgrade.ops += _hnsw_again(connection, index)
     for name, definition in known.items():
         if name not in wanted and definition.namespace in schemas:
             upgrade.ops.insert(0, DropSearchIndex(name, definition.model_dump(mode="json")))
@@ -125,3 +138,21 @@ def _compare(autogen_context: AutogenContext, upgrade: UpgradeOps, schemas: Coll
         if known.get(name) != definition:
             former = known[name].model_dump(mode="json") if name in known else None
             upgrade.ops.append(DefineSearchIndex(definition.model_dump(mode="json"), former))
+
+
+def _hnsw_again(connection: Connection, index: SearchIndex) -> list[MigrateOperation]:
+    """Drop and create the HNSW index where it was built otherwise than declared, which Alembic does not compare."""
+    (hnsw,) = index.chunks.indexes
+    table = connection.dialect.identifier_preparer.format_table(index.chunks)
+    found = connection.execute(_OPTIONS, {"table": table, "index": hnsw.name}).one_or_none()
+    if found is None:
+        return []
+    built = asdict(HNSW()) | {name: int(value) for name, value in (option.split("=") for option in found.options)}
+    if built == asdict(index.hnsw):
+        return []
+    create = CreateIndexOp.from_index(hnsw)
+    former = CreateIndexOp.from_index(hnsw)
+    former.kw = {**former.kw, "postgresql_with": built}
+    drop = DropIndexOp.from_index(hnsw)
+    drop.kw, drop._reverse = former.kw, former
+    return [drop, create]

@@ -4,6 +4,7 @@ hybridsearch search "red chair" --app shop.models
 """
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -44,6 +45,7 @@ app = typer.Typer(
 encoders = typer.Typer(help="Encoders: export a model.", no_args_is_help=True)
 app.add_typer(encoders, name="encoder")
 console = Console()
+USAGE_ERROR: Any = typer.BadParameter.__base__  # its home differs between releases of typer
 
 Database = Annotated[
     str | None, typer.Option("--database", envvar="DATABASE_URL", help="postgresql://user:password@host:5432/name")
@@ -206,9 +208,18 @@ def _print_json(value: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line: an error of the library or the server is one line on standard error and exit status 1."""
+    """Run the command line: an error, of the command too, is one line on standard error and exit status 1."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except USAGE_ERROR as error:
+        if message := error.format_message():
+            _fail(message)
+        sys.exit(2)  # without arguments: the help was printed
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for what the interpreter flushes at its end
+        sys.exit(1)
     except HybridSearchError as error:
         _fail(str(error))
     except DBAPIError as error:

@@ -24,6 +24,7 @@ from hybridsearch.routines import SCHEMA, define_again, outdated
 
 LOCK = 0x68796272_69647365  # "hybridse": the key of the advisory lock
 MIN_PGVECTOR = (0, 7)
+_NUMBERED = re.compile(r"\d{4}_")
 
 metadata = MetaData(schema=SCHEMA)
 ledger = Table(
@@ -60,7 +61,7 @@ def migrate(connection: Connection) -> list[str]:
     """Apply what is missing, in the caller's transaction; return the names of what ran: files, "routines of article".
 
     Raises ExtensionMissing where pgvector is absent from the server or older than 0.7, SchemaMissing where an applied
-    migration differs from the one shipped here (the database belongs to another release).
+    migration differs from the one shipped here, or is not among them (the database belongs to another release).
     """
     connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
     check_pgvector(connection)
@@ -69,6 +70,12 @@ def migrate(connection: Connection) -> list[str]:
     connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
     ledger.create(connection, checkfirst=True)
     applied = _applied(connection)
+    known = {script.name for script in scripts()}
+    if newer := sorted(name for name in applied if _NUMBERED.match(name) and name not in known):
+        raise SchemaMissing(
+            f"this database has migration {newer[-1]}, which this release of hybridsearch does not know: "
+            f"it was migrated by a newer one, install that one"
+        )
     ran = []
     for script in scripts():
         if applied.get(script.name) == script.checksum:

@@ -11,7 +11,7 @@ from alembic.operations import Operations
 from sqlalchemy import URL, Connection, Engine, MetaData, Text, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
-from hybridsearch import DeclarationError, SchemaMissing, SearchIndex, definition
+from hybridsearch import HNSW, DeclarationError, SchemaMissing, SearchIndex, definition
 from hybridsearch.alembic import autogenerate_options
 from hybridsearch.routines import stored, undefine
 from hybridsearch.schema import migrate, pending
@@ -133,6 +133,29 @@ def test_autogenerate_follows_the_declaration_and_back(engine: Engine, shop: Sim
                 Operations(context).invoke(operation)
             connection.commit()
             assert weights(engine) == f"article {seen} 0!"
+
+
+@pytest.mark.parametrize("storage", ["halfvec", "bit"])
+def test_autogenerate_builds_the_hnsw_index_again_where_its_parameters_changed(engine: Engine, storage: str) -> None:
+    shop = articles(storage=storage)
+    shop.Base.metadata.create_all(engine)
+    built = "select reloptions from pg_class where relname = 'article_chunk_dense_idx'"
+    with engine.begin() as connection:
+        other = articles(storage=storage, hnsw=HNSW(m=8, ef_construction=100))
+        context = context_of(connection, other.Base.metadata)
+        found = produce_migrations(context, other.Base.metadata)
+        dropped, created = found.upgrade_ops.ops
+        assert (type(dropped).__name__, type(created).__name__) == ("DropIndexOp", "CreateIndexOp")
+        for operation in (dropped, created):
+            Operations(context).invoke(operation)
+        assert connection.scalar(text(built)) == ["m=8", "ef_construction=100"]
+        assert produce_migrations(
+            context_of(connection, other.Base.metadata), other.Base.metadata
+        ).upgrade_ops.is_empty()
+        for operation in found.downgrade_ops.ops:
+            Operations(context).invoke(operation)
+        assert connection.scalar(text(built)) == ["m=16", "ef_construction=64"]
+        assert produce_migrations(context, shop.Base.metadata).upgrade_ops.is_empty()
 
 
 def test_autogenerate_drops_the_routines_of_an_index_that_is_declared_no_more(

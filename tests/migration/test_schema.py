@@ -109,6 +109,15 @@ def test_an_edited_migration_is_refused(engine: Engine, files: Path) -> None:
         assert entries(connection) == before
 
 
+def test_a_database_of_a_newer_release_is_refused(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("insert into hybridsearch.migration (name, checksum) values ('9001_later.sql', '')"))
+        before = entries(connection)
+        with pytest.raises(SchemaMissing, match=r"has migration 9001_later\.sql, which .* migrated by a newer one"):
+            migrate(connection)
+        assert entries(connection) == before
+
+
 def test_a_changed_file_of_functions_is_applied_again(engine: Engine, files: Path) -> None:
     function = "create or replace function hybridsearch.answer() returns integer language sql as 'select 42';"
     append(files / "FUNCTIONS" / "analysis.sql", f"\n{function}\n")
