@@ -36,7 +36,9 @@ def content_of(index: SearchIndex, values: Sequence[Any]) -> dict[str, str]:
 def content_hash(index: SearchIndex) -> ColumnElement[bytes]:
     """Return an expression over a row: 32 bytes that change whenever its texts, or how they are indexed, change."""
     recipe = json.dumps([dict(index.fields), index.title, index.template, index.config, CHUNK_OVERLAP])
-    texts = func.json_build_array(*(cast(field, Text) for field in field_columns(index)))
+    # The name of the row's configuration is the last of them, if it has one, as in the templates' {{field_texts}}.
+    columns = [*field_columns(index), *([] if index.config_column is None else [index.config_column])]
+    texts = func.json_build_array(*(cast(column_, Text) for column_ in columns))
     return func.sha256(func.convert_to(literal(recipe, Text).concat(cast(texts, Text)), "UTF8"))
 
 

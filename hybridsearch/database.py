@@ -80,6 +80,8 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
         return ExtensionMissing(f"this database has no pgvector 0.7 or later ({said}): run `hybridsearch migrate`")
     if code == UNDEFINED_OBJECT and '"bm25"' in said:
         return ExtensionMissing(f"this database has no pg_textsearch ({said}): `create extension pg_textsearch`")
+    if code == UNDEFINED_OBJECT and "text search configuration" in said:
+        return DatabaseError(f"{said}: `select cfgname from pg_ts_config` lists those of this database")
     if code in MISSING and "hybridsearch" in said:
         return SchemaMissing(f"the schema of hybridsearch is missing or old ({said}): run `hybridsearch migrate`")
     if code == UNDEFINED_COLUMN and index is not None and not _is_ours(said, index):

@@ -30,6 +30,7 @@ class Definition(BaseModel):
     keys: dict[str, str]
     fields: dict[str, float]
     config: str
+    config_column: str | None = None
     k1: float
     b: float
     storage: Literal["halfvec", "vector", "bit"]
@@ -101,7 +102,7 @@ class Place:
         return (
             f"(select word.term, sum(given.weight * word.frequency)::real as frequency "
             f"from unnest(array[{weights}]::float8[], array[{texts}]) as given(weight, content), "
-            f"hybridsearch.terms({_literal(self.definition.config)}::regconfig, given.content) as word "
+            f"hybridsearch.terms({self.row_config(alias)}, given.content) as word "
             f"where given.content is not null group by word.term)"
         )
 
@@ -110,6 +111,22 @@ class Place:
         names = _columns(self.companion_keys, "")
         arrays = _columns(self.companion_keys, "change")
         return f"(select k.* from {self.part('change')} as change, unnest({arrays}) as k({names})) as {alias}"
+
+    def config(self) -> str:
+        """Return the configuration of queries, and of rows that name none."""
+        return f"hybridsearch.configuration({_literal(self.definition.config)})"
+
+    def row_config(self, alias: str) -> str:
+        """Return the configuration of a row."""
+        if self.definition.config_column is None:
+            return self.config()
+        named = f"hybridsearch.known_configuration({_columns([self.definition.config_column], alias)}::text)"
+        return f"coalesce({named}, {self.config()})"
+
+    def texts(self, alias: str) -> str:
+        """Return what a row's words are made of, as texts: its fields, and the name of its configuration."""
+        columns = [*self.definition.fields, *filter(None, [self.definition.config_column])]
+        return ", ".join(f"{_columns([name], alias)}::text" for name in columns)
 
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
@@ -162,13 +179,15 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "changed_keys": Place.changed_keys,
     # "article_id" INTEGER: as columns or arguments
     "key_definitions": lambda p, _: p.key_definitions(),
-    # {{fields:m}}: m."title", m."body"; {{field_texts:m}}: as texts, in the order of {{field_weights}}: 2.0, 1.0
+    # {{fields:m}}: m."title", m."body"; {{field_texts:m}}: as texts, with the name of the row's configuration
     "fields": lambda p, alias: _columns(p.definition.fields, alias),
-    "field_texts": lambda p, alias: ", ".join(f"{_columns([name], alias)}::text" for name in p.definition.fields),
+    "field_texts": Place.texts,
     "field_weights": lambda p, _: ", ".join(map(_literal, p.definition.fields.values())),
     # {{words:m}}: the row's words in all fields, each with how much it counts, as a subquery (term, frequency)
     "words": Place.words,
-    "config": lambda p, _: f"{_literal(p.definition.config)}::regconfig",
+    # the configuration of queries; {{row_config:m}}: that of a row
+    "config": lambda p, _: p.config(),
+    "row_config": Place.row_config,
     "k1": lambda p, _: _literal(p.definition.k1),
     "b": lambda p, _: _literal(p.definition.b),
     # the types of the vectors: halfvec(384), sparsevec(250002)

@@ -43,7 +43,7 @@ from hybridsearch.explanation import (
 )
 from hybridsearch.hits import documents, hit_of
 from hybridsearch.keys import identity
-from hybridsearch.lexical import DOUBLE, asked, configuration, terms_of
+from hybridsearch.lexical import DOUBLE, asked, row_configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -150,7 +150,7 @@ def _frequencies(index: SearchIndex, wanted: CTE) -> Select[Any]:
     """The asked terms that the row's text has, and their weighted frequencies, as two arrays."""
     fields = []
     for name, weight in index.fields.items():
-        word = terms_of(configuration(index), cast(index.mapper.column_attrs[name].columns[0], Text)).alias("word")
+        word = terms_of(row_configuration(index), cast(index.mapper.column_attrs[name].columns[0], Text)).alias("word")
         fields.append(
             select(word.c.term, (literal(weight, REAL) * word.c.frequency).label("frequency")).correlate(index.table)
         )

@@ -58,8 +58,17 @@ def terms_of(config: ColumnElement[Any], text: ColumnElement[str]) -> Any:
 
 
 def configuration(index: SearchIndex) -> ColumnElement[Any]:
-    """Return the index's text search configuration as an expression."""
-    return cast(literal(index.config, String), REGCONFIG)
+    """Return the text search configuration of queries as an expression."""
+    return func.hybridsearch.configuration(literal(index.query_config, Text), type_=REGCONFIG)
+
+
+def row_configuration(index: SearchIndex) -> ColumnElement[Any]:
+    """Return the text search configuration of a row of the model's table as an expression."""
+    declared = func.hybridsearch.configuration(literal(index.config, Text), type_=REGCONFIG)
+    if index.config_column is None:
+        return declared
+    named = func.hybridsearch.known_configuration(cast(index.config_column, Text), type_=REGCONFIG)
+    return func.coalesce(named, declared)
 
 
 def asked(index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Select[Any]:

@@ -8,6 +8,7 @@ Nothing is written to the model's table. The companions stand beside it, in its 
 """
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.orm import Mapper, deferred, relationship
+from sqlalchemy.orm import InstrumentedAttribute, Mapper, deferred, relationship
 
 from hybridsearch.bm25 import BM25, EngineName, checked_engine
 from hybridsearch.companions import HNSW, Companions
@@ -48,7 +49,8 @@ class SearchIndex:
     and in length (BM25F). A plain sequence of names weighs each 1. `title` names the field whose text goes in front of
     every chunk. `template` makes the text that is encoded from the fields (`"{title}. Brand: {brand}."`, nulls left
     out with their label); without it they follow one another. `storage` keeps dense vectors as `halfvec`, `vector` or
-    `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration.
+    `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration,
+    or a column that names each row's own ("german", "de"); rows that name none PostgreSQL knows have `default_config`.
     `engine` ranks by words: "sql", "memory" or "pg_textsearch" (docs/engines.md). `name` is the prefix of the companion
     tables (the model's table by default): give one to put a second index on a model.
 
@@ -61,7 +63,8 @@ class SearchIndex:
         fields: Mapping[str, float] | Iterable[str],
         *,
         encoder: str | Encoder = "bge-m3",
-        config: str = "english",
+        config: str | InstrumentedAttribute[Any] = "english",
+        default_config: str = "english",
         title: str | None = None,
         template: str | None = None,
         storage: Kind = "halfvec",
@@ -82,7 +85,8 @@ class SearchIndex:
         self.template = template
         if template is not None:
             render(template, dict.fromkeys(self.fields, ""))
-        self.config = config
+        self.config_column, self.config = _config(self.mapper, config, default_config)
+        self.query_config = self.config
         self.bm25 = bm25 or BM25()
         self.engine = checked_engine(self.name, engine, self.bm25, self.fields)
         self.hnsw = hnsw or HNSW()
@@ -116,6 +120,7 @@ class SearchIndex:
             keys={key.name: key.type.compile(_dialect) for key in self.keys},
             fields={columns[name].name: weight for name, weight in self.fields.items()},
             config=self.config,
+            config_column=None if self.config_column is None else self.config_column.name,
             k1=self.bm25.k1,
             b=self.bm25.b,
             storage=self.storage.kind,
@@ -123,6 +128,13 @@ class SearchIndex:
             sparse_dimensions=self.encoder.sparse_dimensions,
             engine=self.engine,
         )
+
+    def asked_in(self, config: str) -> "SearchIndex":
+        """Return the index as it is, with queries analysed by another configuration; its documents stay as they are."""
+        _ = self.Chunk  # mapped once, for both
+        other = copy(self)
+        other.query_config = config
+        return other
 
     @property
     def metadata(self) -> MetaData:
@@ -205,6 +217,18 @@ def _follow(index: SearchIndex) -> None:
     event.listen(metadata, "before_drop", dropped)
 
 
+def _config(
+    mapper: Mapper[Any], config: str | InstrumentedAttribute[Any], default: str
+) -> tuple[Column[Any] | None, str]:
+    """The column that names each row's configuration, if there is one, and the configuration of the others."""
+    if isinstance(config, str):
+        return None, config
+    parent = config.parent if isinstance(config, InstrumentedAttribute) else None
+    if not isinstance(parent, Mapper) or not mapper.isa(parent):
+        raise DeclarationError(f"config is {config!r}: give a name, or a column of {mapper.class_.__name__}")
+    return _field_column(mapper, config.key), default
+
+
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:
     made = encoder.dimensions
     if dimensions is not None and dimensions > made:
@@ -254,13 +278,14 @@ def _weights(mapper: Mapper[Any], fields: Mapping[str, float] | Iterable[str]) -
     if not weights:
         raise DeclarationError(f"{mapper.class_.__name__}: an index needs at least one field")
     for name, weight in weights.items():
-        _check_field(mapper, name)
+        _field_column(mapper, name)
         if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise DeclarationError(f"{mapper.class_.__name__}.{name}: weight {weight!r} is not a positive number")
     return {name: float(weight) for name, weight in weights.items()}
 
 
-def _check_field(mapper: Mapper[Any], name: str) -> None:
+def _field_column(mapper: Mapper[Any], name: str) -> Column[Any]:
+    """The column behind an attribute; raises DeclarationError where there is none of the model's own table."""
     model = mapper.class_.__name__
     if name not in mapper.column_attrs:
         known = ", ".join(sorted(mapper.column_attrs.keys()))
@@ -275,3 +300,4 @@ def _check_field(mapper: Mapper[Any], name: str) -> None:
             f'{model}.{name} is a column of "{column.table.name}": an index covers one table, '
             f"declare it on the class of that table"
         )
+    return column

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Integer, Text, and_, case, cast, exists, func, literal, not_, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from hybridsearch.lexical import configuration, terms_of
+from hybridsearch.lexical import configuration, row_configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.syntax import Excluded, Parsed, is_plain_word, pattern, surely_indexed
 
@@ -46,7 +46,7 @@ def _has_word(index: SearchIndex, word: str) -> ColumnElement[bool]:
     if index.engine == "sql":
         return and_(_term_ids(index, word).is_not(None), _is_among(index, word))
     asked = terms_of(configuration(index), literal(word, Text)).alias("asked")
-    own = [terms_of(configuration(index), text).alias(f"own_{n}") for n, text in enumerate(_texts(index))]
+    own = [terms_of(row_configuration(index), text).alias(f"own_{n}") for n, text in enumerate(_texts(index))]
     return or_(
         *(exists(select(literal(1)).select_from(one).where(one.c.term.in_(select(asked.c.term)))) for one in own)
     )

@@ -39,6 +39,9 @@ class Options(TypedDict, total=False):
     fusion: Fusion
     """How the legs become one list: "rrf" (the default), "minmax", "zscore" or "leg": `hybridsearch.fusion`."""
 
+    config: str | None
+    """The text search configuration of the query's words ("german", "de"); by default the index's."""
+
     weights: Mapping[str, float] | None
     """The weight of each leg, from 0; 1 where none is given."""
 
@@ -73,6 +76,7 @@ class Plan:
     boosts: Mapping[str, Boost]
     snippet: Highlight | None
     suggest: bool | None
+    config: str | None = None
 
 
 def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
@@ -96,6 +100,7 @@ def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
         boosts=checked_boosts(index, options.get("boosts")),
         snippet=_highlight(options.get("snippet", False)),
         suggest=_choice("suggest", options.get("suggest")),
+        config=_config(options.get("config")),
     )
 
 
@@ -112,6 +117,12 @@ def _highlight(value: Any) -> Highlight | None:
     if not isinstance(value, bool | Highlight):
         raise QueryError(f"snippet is {value!r}: give True, False or a Highlight")
     return value if isinstance(value, Highlight) else Highlight() if value else None
+
+
+def _config(name: Any) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name.strip() or "\0" in name):
+        raise QueryError(f"config is {name!r}: give the name of a text search configuration, or a language code")
+    return name
 
 
 def _choice(name: str, value: Any) -> bool | None:

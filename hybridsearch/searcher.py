@@ -94,11 +94,12 @@ class HybridSearch:
         parsed = parse(text) if (syntax or self.settings.syntax) == "web" else Parsed(text)
         return Query(parsed.words, parsed=parsed)
 
-    def read(self, session: Session, query: Query) -> Query:
+    def read(self, session: Session, query: Query, plan: Plan | None = None) -> Query:
         """Return the query with what the engine has to read of the rows before the statement: only `memory` does."""
         if query.text is None:
             return query
-        read = engine_of(self.index).read(session, self.index, query.text, query.prefixes)
+        index = self._asked(plan)
+        read = engine_of(index).read(session, index, query.text, query.prefixes)
         return replace(query, read=read)
 
     def plan(self, **options: Unpack[Options]) -> Plan:
@@ -183,25 +184,29 @@ class HybridSearch:
         query = self.query(text, plan.legs)
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
-            return why_not(session, self.index, self._ready(session, query, plan), plan, document)
+            return why_not(session, self._asked(plan), self._ready(session, query, plan), plan, document)
 
     def _explained(self, connection: Session | Connection, query: Query, plan: Plan) -> list[Explanation]:
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
-            return explain(session, self.index, self._ready(session, query, plan), plan)
+            return explain(session, self._asked(plan), self._ready(session, query, plan), plan)
+
+    def _asked(self, plan: Plan | None) -> SearchIndex:
+        """The index, as the plan's configuration analyses queries."""
+        return self.index if plan is None or plan.config is None else self.index.asked_in(plan.config)
 
     def _ranking(self, query: Query, plan: Plan) -> Select[Any]:
-        return ranking(self.index, query, plan).limit(plan.limit)
+        return ranking(self._asked(plan), query, plan).limit(plan.limit)
 
     def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
         leg_names(self.index, query, plan)  # what cannot be answered is refused before the server is asked
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
-            return answer(session, self.index, self._ready(session, query, plan), plan)
+            return answer(session, self._asked(plan), self._ready(session, query, plan), plan)
 
     def _ready(self, session: Session, query: Query, plan: Plan) -> Query:
         """The query with what its legs have to read beforehand."""
-        return self.read(session, query) if "lexical" in leg_names(self.index, query, plan) else query
+        return self.read(session, query, plan) if "lexical" in leg_names(self.index, query, plan) else query
 
     def _ordered(self, order: Rerank | None, query: Query, hits: Hits, limit: int) -> Hits:
         """The first hits in the order of the reranker, if there is one."""

@@ -195,6 +195,7 @@ def upgrade() -> None:
             "keys": {"id": "INTEGER"},
             "fields": {"title": 1.0, "description": 1.0},
             "config": "english",
+            "config_column": None,
             "k1": 1.2,
             "b": 0.75,
             "storage": "halfvec",

@@ -1,34 +1,57 @@
 """Weighted term counts of texts, by the SQL function that every engine and every query goes through."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import DOUBLE_PRECISION, Integer, Text, cast, column, func, literal, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REGCONFIG
+from sqlalchemy.orm import Session
 
 from hybridsearch.lexical import configuration, terms_of
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import FieldText
+
+Counts = Mapping[str, float]
 
 
-def entries(index: SearchIndex, texts: Sequence[FieldText]) -> Any:
-    """Return (document, term, frequency) as a FROM element: one row a term of a document, weighted and summed up."""
+@dataclass(frozen=True)
+class Content:
+    """A text of a document, what its words count, and its configuration; None for that of queries."""
+
+    document: int
+    weight: float
+    text: str
+    config: str | None = None
+
+
+def analysed(session: Session, index: SearchIndex, contents: Sequence[Content]) -> dict[int, Counts]:
+    """Return the weighted term counts of every document that has a term."""
     given = (
         func.unnest(
-            _array([text.document for text in texts], Integer),
-            _array([text.weight for text in texts], DOUBLE_PRECISION),
-            _array([text.text for text in texts], Text),
+            _array([content.document for content in contents], Integer),
+            _array([content.weight for content in contents], DOUBLE_PRECISION),
+            _array([content.text for content in contents], Text),
+            _array([content.config for content in contents], Text),
         )
-        .table_valued(column("document", Integer), column("weight", DOUBLE_PRECISION), column("content", Text))
+        .table_valued(
+            column("document", Integer),
+            column("weight", DOUBLE_PRECISION),
+            column("content", Text),
+            column("config", Text),
+        )
         .render_derived(name="given")
     )
-    term = terms_of(configuration(index), given.c.content).lateral()
-    return (
+    config = func.coalesce(cast(given.c.config, REGCONFIG), configuration(index))
+    term = terms_of(config, given.c.content).lateral()
+    entry = (
         select(given.c.document, term.c.term, func.sum(given.c.weight * term.c.frequency).label("frequency"))
         .join_from(given, term, true())
         .group_by(given.c.document, term.c.term)
         .subquery("entry")
     )
+    counts = func.jsonb_object_agg(entry.c.term, entry.c.frequency, type_=JSONB)
+    rows = session.execute(select(entry.c.document, counts).group_by(entry.c.document))
+    return {row[0]: row[1] for row in rows}
 
 
 def _array(values: Sequence[Any], type_: Any) -> Any:

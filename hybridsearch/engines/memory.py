@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    Table,
     Text,
     cast,
     column,
@@ -27,14 +28,15 @@ from sqlalchemy import (
     table,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from hybridsearch.bm25 import BM25, lucene_idf
 from hybridsearch.encoders.optional import require
-from hybridsearch.engines.analysis import entries
+from hybridsearch.engines.analysis import Content, Counts, analysed
 from hybridsearch.engines.base import Statistics
 from hybridsearch.errors import QueryError
+from hybridsearch.lexical import row_configuration
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText
 
@@ -42,7 +44,6 @@ MAX_DOCUMENTS = 10_000
 PAGE = 500  # rows that are read and analysed at once
 
 Key = tuple[Any, ...]
-Counts = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class MemoryEngine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: WeakKeyDictionary[SearchIndex, dict[tuple[Any, ...], Rows]] = WeakKeyDictionary()
+        self._rows: WeakKeyDictionary[Table, dict[tuple[Any, ...], Rows]] = WeakKeyDictionary()
 
     def prepare(self, session: Session, index: SearchIndex) -> None:
         """Nothing to make ready."""
@@ -100,7 +101,7 @@ class MemoryEngine:
 
     def read(self, session: Session, index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Scores:
         """Look over the rows, then score them all. Raises QueryError above MAX_DOCUMENTS rows."""
-        query = _analysed(session, index, [FieldText(0, 1.0, text)]).get(0, {})
+        query = analysed(session, index, [Content(0, 1.0, text)]).get(0, {})
         with self._lock:
             rows = self._current(session, index)
             return _scores(rows, query, prefixes)
@@ -132,7 +133,7 @@ class MemoryEngine:
     def _current(self, session: Session, index: SearchIndex) -> Rows:
         """The rows as this transaction sees them."""
         place, fingerprint = _fingerprint(session, index)
-        rows = self._rows.setdefault(index, {}).setdefault(place, Rows())
+        rows = self._rows.setdefault(index.documents, {}).setdefault(place, Rows())
         if rows.fingerprint != fingerprint:
             _refresh(session, index, rows)
             rows.fingerprint = fingerprint
@@ -177,37 +178,29 @@ def _refresh(session: Session, index: SearchIndex, rows: Rows) -> None:
     versions = {tuple(row[:width]): row[width] for row in session.execute(select(*keys, _version(source)))}
     changed = [key for key, version in versions.items() if rows.versions.get(key) != version]
     counts = {key: known for key, known in rows.counts.items() if key in versions}
-    texts = [cast(source.c[_column(index, name)], Text) for name in index.fields]
+    config = cast(row_configuration(index), Text)
+    texts = [func.hybridsearch.as_text(index.mapper.column_attrs[name].columns[0]) for name in index.fields]
     for start in range(0, len(changed), PAGE):
-        page = select(*keys, *texts).where(tuple_(*keys).in_(changed[start : start + PAGE]))
+        page: Select[Any] = select(*index.keys, config, *texts).where(
+            tuple_(*index.keys).in_(changed[start : start + PAGE])
+        )
         counts |= _counted(session, index, session.execute(page).all())
     rows.versions, rows.counts = versions, {key: counts[key] for key in versions if key in counts}
     rows.ranker = _ranker(list(rows.counts.values()), index.bm25)
 
 
-def _column(index: SearchIndex, name: str) -> str:
-    return str(index.mapper.column_attrs[name].columns[0].name)
-
-
 def _counted(session: Session, index: SearchIndex, page: Sequence[Row[Any]]) -> dict[Key, Counts]:
-    """The weighted term counts of rows (key columns, then fields)."""
+    """The weighted term counts of rows: key columns, the configuration, fields."""
     width = len(index.keys)
     weights = list(index.fields.values())
-    texts = [
-        FieldText(number, weight, text)
+    contents = [
+        Content(number, weight, text, row[width])
         for number, row in enumerate(page)
-        for weight, text in zip(weights, row[width:], strict=True)
+        for weight, text in zip(weights, row[width + 1 :], strict=True)
         if text is not None
     ]
-    analysed = _analysed(session, index, texts)
-    return {tuple(row[:width]): analysed.get(number, {}) for number, row in enumerate(page)}
-
-
-def _analysed(session: Session, index: SearchIndex, texts: Sequence[FieldText]) -> dict[int, Counts]:
-    """The weighted term counts of every document that has a term."""
-    entry = entries(index, texts)
-    counts = func.jsonb_object_agg(entry.c.term, entry.c.frequency, type_=JSONB)
-    return {row[0]: row[1] for row in session.execute(select(entry.c.document, counts).group_by(entry.c.document))}
+    found = analysed(session, index, contents)
+    return {tuple(row[:width]): found.get(number, {}) for number, row in enumerate(page)}
 
 
 def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:

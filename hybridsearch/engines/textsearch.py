@@ -8,25 +8,10 @@ documents count in N, n and the average length until the bm25 index is built aga
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Integer,
-    MetaData,
-    Select,
-    Table,
-    Text,
-    cast,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import Column, ColumnElement, MetaData, Select, Table, Text, select
 from sqlalchemy.orm import Session
 
-from hybridsearch.engines.analysis import entries
+from hybridsearch import postings
 from hybridsearch.engines.base import Statistics
 from hybridsearch.errors import ExtensionMissing
 from hybridsearch.lexical import lexical
@@ -51,21 +36,11 @@ class TextsearchEngine:
 
     def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
         """Write the documents' terms, each as one word; the extension's index follows in the same transaction."""
-        entry = entries(index, texts)
-        terms = func.array_agg(aggregate_order_by(entry.c.term, entry.c.term))
-        times = func.array_agg(aggregate_order_by(cast(entry.c.frequency, Integer), entry.c.term))
-        words = select(entry.c.document, func.hybridsearch.spelled(terms, times)).group_by(entry.c.document)
-        session.execute(insert(index.words).from_select(["document", "content"], words))
-        lengths = (
-            select(entry.c.document, func.sum(entry.c.frequency).label("length")).group_by(entry.c.document).subquery()
-        )
-        documents = index.documents
-        session.execute(update(documents).values(length=lengths.c.length).where(documents.c.id == lengths.c.document))
+        postings.add_documents(session, index, numbers)
 
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Delete the documents' words, and take them out of the numbering."""
-        session.execute(delete(index.words).where(index.words.c.document.in_(numbers)))
-        session.execute(delete(index.documents).where(index.documents.c.id.in_(numbers)))
+        postings.remove_documents(session, index, numbers)
 
     def compact(self, session: Session, index: SearchIndex) -> int:
         """Nothing to merge: the extension does that by itself."""

@@ -80,7 +80,8 @@ comment on function hybridsearch.codes(text) is
     'Part numbers, model names and measures in a text, lower-cased, whole and in parts';
 
 -- The terms of a text and how often each occurs: what is indexed, and what is searched for.
--- config may be null for "no configuration known": the words are then taken as they are ("simple").
+-- config may be null for "no configuration known": the words are then taken as they are ("simple"). A configuration whose
+-- parser is not PostgreSQL's own (zhparser, pg_jieba) gets the runs without spaces as well, and there are no bigrams.
 create or replace function hybridsearch.terms(config regconfig, content text)
 returns table (term text, frequency integer)
 language plpgsql immutable parallel safe rows 20
@@ -91,6 +92,9 @@ declare
     coded boolean := content ~ '[[:digit:]+#]';
 begin
     config := coalesce(config, 'pg_catalog.simple'::regconfig);
+    if unspaced then
+        unspaced := exists (select from pg_ts_config where oid = config and cfgparser = 3722);     -- pg_catalog.default
+    end if;
     if not unspaced and not coded then
         return query select word.term, word.frequency from hybridsearch.words(config, content) as word;
         return;
@@ -117,3 +121,41 @@ end
 $$;
 comment on function hybridsearch.terms(regconfig, text) is
     'The terms of a text, each with its number of occurrences: what the lexical index holds and is asked for';
+
+-- Which configuration a name means: as PostgreSQL writes it ("german", "public.mine"), in any case, or as a language code
+-- ("de", "pt-BR"). Null for a name that means none. Of two with one name that of PostgreSQL itself comes first, then that
+-- in public: the functions of an index have a search_path of their own, so the caller's cannot decide.
+create or replace function hybridsearch.known_configuration(name text)
+returns regconfig
+language sql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select config.oid::regconfig
+    from unnest(array[
+             name,
+             lower(name),
+             '{"ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+               "et": "estonian", "eu": "basque", "fi": "finnish", "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian",
+               "hy": "armenian", "id": "indonesian", "it": "italian", "lt": "lithuanian", "nb": "norwegian", "ne": "nepali",
+               "nl": "dutch", "nn": "norwegian", "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian",
+               "ru": "russian", "sr": "serbian", "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish"}'::jsonb
+                 ->> lower(split_part(translate(name, '_', '-'), '-', 1))]) with ordinality as given(name, place)
+    join pg_ts_config as config on config.cfgname in (given.name, substr(given.name, strpos(given.name, '.') + 1))
+    join pg_namespace as namespace on namespace.oid = config.cfgnamespace
+    where given.name in (config.cfgname, namespace.nspname || '.' || config.cfgname)
+    order by given.place, namespace.nspname <> 'pg_catalog', namespace.nspname <> 'public', config.oid
+    limit 1
+$$;
+comment on function hybridsearch.known_configuration(text) is
+    'The text search configuration that a name or a language code means; null for none';
+
+-- The same, and PostgreSQL's own error for a name that means none.
+create or replace function hybridsearch.configuration(name text)
+returns regconfig
+language sql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(hybridsearch.known_configuration(name), name::regconfig)
+$$;
+comment on function hybridsearch.configuration(text) is
+    'The text search configuration that a name or a language code means; an error for none';

@@ -147,7 +147,7 @@ def test_the_leg_is_one_of_the_fusion(session: Session, shop: Any) -> None:
 def test_an_index_keeps_the_tables_of_its_engine_alone(session: Session, shop: Any, kind: str) -> None:
     parts = {table.name.removeprefix("article_") for table in shop.index.tables}
     wanted = {"sql": {"term", "posting", "pending", "statistics"}, "memory": set(), "pg_textsearch": {"word"}}[kind]
-    assert {"document", "chunk"} | wanted == parts
+    assert {"document", "chunk", "change", "queue"} | wanted == parts
     found = status(session, shop.index)
     assert found.documents == len(ROWS)
     assert bool(found.terms) == (kind == "sql")

@@ -41,3 +41,41 @@ end
 $$;
 comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[]) is
     'The k best rows of the table by pg_textsearch, as keys with scores';
+
+-- Add documents: numbers that stand in {{document}}, which gets their lengths. The rows are read as they are.
+create or replace function {{fn:add}}(numbers int4[])
+returns void
+language sql
+set search_path from current
+set jit = off
+as $$
+    with entry as materialized (
+        select doc.id, w.words, w.times, w.length
+        from {{document}} as doc
+        join {{table}} as m on {{same_row:m,doc}}
+        cross join lateral (select array_agg(word.term order by word.term) as words,
+                                   array_agg(word.frequency::int4 order by word.term) as times,
+                                   sum(word.frequency::float8)::real as length
+                            from {{words:m}} as word) as w
+        where doc.id = any(numbers) and w.words is not null
+    ),
+    counted as (
+        update {{document}} as doc set length = entry.length from entry where doc.id = entry.id
+    )
+    insert into {{word}} (document, content)
+    select id, hybridsearch.spelled(words, times) from entry
+$$;
+comment on function {{fn:add}}(int4[]) is 'Index the words of documents that were just numbered';
+
+-- Remove documents.
+create or replace function {{fn:remove}}(numbers int4[])
+returns void
+language sql
+set search_path from current
+as $$
+    with gone as (
+        delete from {{word}} where document = any(numbers)
+    )
+    delete from {{document}} where id = any(numbers)
+$$;
+comment on function {{fn:remove}}(int4[]) is 'Take documents out of the lexical index and out of the numbering';
