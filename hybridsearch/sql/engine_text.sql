@@ -45,4 +45,17 @@ as $$
                 else content::text
            end
 $$;
+-- `json`, unlike `jsonb`, keeps escapes that stand for no text: a NUL, half a surrogate pair. They are spaces.
+create or replace function hybridsearch.as_text(content json)
+returns text
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select hybridsearch.json_text(
+        regexp_replace(
+            content::text,
+            '(?<!\\)((?:\\\\)*)(?:\\u0000|\\u[dD][89abAB][[:xdigit:]]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][[:xdigit:]]{2})\\u[dD][c-fC-F][[:xdigit:]]{2})',
+            '\1 ', 'g')::jsonb)
+$$;
+comment on function hybridsearch.as_text(json) is 'The text of a document of JSON, for its words';
 comment on function hybridsearch.as_text(anyelement) is 'The text of a column of any type, for its words';

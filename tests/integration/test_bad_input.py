@@ -207,11 +207,13 @@ def test_nul_and_lone_surrogates_in_a_json_column_are_spaces_to_the_index(engine
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         # `json`, unlike `jsonb`, keeps escapes that stand for no text.
-        session.execute(text(r"""insert into note values (1, '{"a": "red\u0000chair \ud83d"}')"""))
+        session.execute(
+            text(r"""insert into note values (1, '{"a": "red\u0000chair \ud83d \ud83e\udd8a \udc00\\u0000"}')""")
+        )
         session.commit()
         assert backfill(engine, index).written == 1
         (hit,) = HybridSearch(index).search(session, "chair", legs=["lexical"])
-        assert hit.chunk.text.split() == ["a:", "red", "chair"]
+        assert hit.chunk.text.split() == ["a:", "red", "chair", "🦊", "\\u0000"]
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
