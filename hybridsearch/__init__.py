@@ -20,10 +20,12 @@ from hybridsearch.errors import (
     QueryError,
     SchemaMissing,
     ServerUnreachable,
+    StatementTimeout,
 )
 from hybridsearch.fusion import fuse, rrf
 from hybridsearch.hits import Hit, Hits
 from hybridsearch.model import SearchIndex
+from hybridsearch.observation import SearchRecord
 from hybridsearch.options import Options
 from hybridsearch.query import Query
 from hybridsearch.searcher import HybridSearch, Rerank
@@ -56,8 +58,10 @@ __all__ = [
     "Rerank",
     "SchemaMissing",
     "SearchIndex",
+    "SearchRecord",
     "ServerUnreachable",
     "Settings",
+    "StatementTimeout",
     "fuse",
     "load_encoder",
     "popularity",

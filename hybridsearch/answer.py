@@ -1,28 +1,113 @@
-"""Answer one search on a session: the documents, and what is said beside them.
+"""Answer one search on a session: the documents, and what is said beside them, in the time there is.
 
-answer(session, index, query, plan)         # Hits
+    answer(session, index, query, plan, watch)          # Hits
+
+Usually the legs, their fusion and the documents are one statement. When that takes too long, or where the plan wants
+them apart, each leg is a statement of its own: one that takes too long is left out, and the others are fused.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Float, Select, cast, column, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from hybridsearch.content import key_arrays
+from hybridsearch.errors import StatementTimeout
 from hybridsearch.highlight import highlighted
 from hybridsearch.hits import Hits, documents, hit_of
+from hybridsearch.limits import limited
 from hybridsearch.model import SearchIndex
+from hybridsearch.observation import Watch
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
-from hybridsearch.ranking import leg_names, ranking
+from hybridsearch.ranking import fused, leg_names, legs, ranking
 from hybridsearch.suggestion import suggest
 
+DOUBLE = Float(53)
 
-def answer(session: Session, index: SearchIndex, query: Query, plan: Plan) -> Hits:
-    """Return the hits of a query whose engine has read what it needs."""
-    statement = documents(index, ranking(index, query, plan).limit(plan.limit), query)
-    hits = Hits(hit_of(row) for row in session.execute(statement))
+
+def answer(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> Hits:
+    """Return the hits of a query whose engine has read what it needs.
+
+    Raises StatementTimeout where no leg answers in time.
+    """
+    hits = _hits(session, index, query, plan, watch)
+    watch.hits = len(hits)
+    watch.ranked = {name: sum(name in hit.ranks for hit in hits) for name in leg_names(index, query, plan)}
     if _asks_for_a_suggestion(index, query, plan, hits):
-        hits.suggestion = suggest(session, index, query, plan, hits)
+        _beside(session, index, query, plan, watch, hits, "suggest")
     if plan.snippet is not None:
-        hits[:] = highlighted(session, index, query, hits, plan.snippet)
+        _beside(session, index, query, plan, watch, hits, "snippet")
     return hits
+
+
+def _hits(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> Hits:
+    names = leg_names(index, query, plan)
+    if not plan.apart:
+        share = 0.5 if len(names) > 1 else 1.0  # the other half is for the legs one by one
+        try:
+            with watch.stage("query"), limited(session, watch.left and watch.left * share):
+                return _read(session, index, query, ranking(index, query, plan).limit(plan.limit))
+        except StatementTimeout:
+            if len(names) == 1:
+                raise
+    found = _apart(session, index, query, plan, watch)
+    if not any(found.values()):
+        return Hits()
+    frozen = {name: _frozen(index, rows) for name, rows in found.items()}
+    # What keeps a leg of the chunks from answering would keep the chunks from being read.
+    chunks = {"leg dense", "leg sparse"}.isdisjoint(watch.lost)
+    with watch.stage("query"), limited(session, watch.left):
+        return _read(session, index, query, fused(index, frozen, plan).limit(plan.limit), chunks)
+
+
+def _read(session: Session, index: SearchIndex, query: Query, ranked: Select[Any], chunks: bool = True) -> Hits:
+    return Hits(hit_of(row) for row in session.execute(documents(index, ranked, query, chunks=chunks)))
+
+
+def _apart(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> dict[str, Sequence[Any]]:
+    """The rows of each leg that answers in time; the rest of the time is shared among those to come."""
+    found: dict[str, Sequence[Any]] = {}
+    statements = legs(index, query, plan)
+    lost = []
+    # The words first: they need the least, and answer most.
+    for turn, (name, leg) in enumerate(sorted(statements.items(), key=lambda item: item[0] != "lexical")):
+        share = len(statements) - turn + 1  # one for the documents
+        try:
+            with watch.stage(f"leg {name}"), limited(session, watch.left and watch.left / share):
+                found[name] = session.execute(leg).all()
+        except StatementTimeout as error:
+            lost.append(name)
+            watch.lose(f"leg {name}", f"leg {name} left out: {error}")
+    if len(lost) == len(statements):
+        raise StatementTimeout(f"no leg answered in time: {watch.degraded}")
+    return {name: found[name] for name in statements if name in found}
+
+
+def _frozen(index: SearchIndex, rows: Sequence[Any]) -> Select[Any]:
+    """The rows of a leg, as a leg."""
+    width = len(index.keys)
+    columns = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]
+    distances = cast(literal([float(row.distance) for row in rows], ARRAY(DOUBLE)), ARRAY(DOUBLE))
+    given = func.unnest(*key_arrays(index, [tuple(row[:width]) for row in rows]), distances)
+    table = given.table_valued(*columns, column("distance", DOUBLE)).render_derived(name="frozen")
+    return select(*(table.c[name] for name in index.key_names), table.c.distance)
+
+
+def _beside(
+    session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch, hits: Hits, what: str
+) -> None:
+    """Add the suggestion or the snippets, unless that takes too long."""
+    try:
+        with watch.stage(what), limited(session, watch.left):
+            if what == "suggest":
+                hits.suggestion = suggest(session, index, query, plan, hits)
+            elif plan.snippet is not None:
+                hits[:] = highlighted(session, index, query, hits, plan.snippet)
+    except StatementTimeout as error:
+        watch.lose(what, f"no {what}: {error}")
 
 
 def _asks_for_a_suggestion(index: SearchIndex, query: Query, plan: Plan, hits: Hits) -> bool:

@@ -7,6 +7,7 @@
     │   └── EncoderMismatch                index and encoder do not belong together
     ├── DatabaseError (RuntimeError)       the server cannot serve us
     │   ├── ServerUnreachable              no connection: address, password, or the server is down
+    │   ├── StatementTimeout (TimeoutError) it did not answer within the time it had
     │   ├── ExtensionMissing               pgvector is absent, or older than 0.7
     │   └── SchemaMissing                  a table or function of ours is not there: migrate
     ├── ConfigurationError (ValueError)    a setting, or the command line's --app, is wrong
@@ -42,6 +43,10 @@ class DatabaseError(HybridSearchError, RuntimeError):
 
 class ServerUnreachable(DatabaseError):
     """No connection could be made: address, credentials, or the server is down."""
+
+
+class StatementTimeout(DatabaseError, TimeoutError):
+    """The server did not answer within the time it had."""
 
 
 class ExtensionMissing(DatabaseError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, literal, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, literal, null, select, true
 from sqlalchemy.orm import aliased
 
 from hybridsearch.boost import boost_name
@@ -57,21 +57,32 @@ class Hits(list[Hit]):
     suggestion: str | None = None
 
 
-def documents(index: SearchIndex, ranking: Select[Any], query: Query) -> Select[Any]:
-    """Return the ranking with the model's objects, and each one's nearest chunk (its first without a vector)."""
-    fused, chunks = ranking.cte("ranking"), index.chunks
-    order: list[ColumnElement[Any]] = [chunks.c.ordinal]
+def documents(index: SearchIndex, ranking: Select[Any], query: Query, *, chunks: bool = True) -> Select[Any]:
+    """Return the ranking with the model's objects, and each one's nearest chunk (its first without a vector).
+
+    Without `chunks`, null in place of them: their table is not read.
+    """
+    fused = ranking.cte("ranking")
+    values = [column for column in fused.c if column.name not in index.key_names]
+    statement: Select[Any]
+    if chunks:
+        nearest = _nearest(index, query)
+        chunk = aliased(index.Chunk, nearest)
+        statement = select(index.model, chunk, *values).join_from(fused, index.model, index.same_row(fused))
+        statement = statement.outerjoin(nearest, true())
+    else:
+        nothing = null().label("chunk")
+        statement = select(index.model, nothing, *values).join_from(fused, index.model, index.same_row(fused))
+    return statement.order_by(fused.c.score.desc(), *index.keys)
+
+
+def _nearest(index: SearchIndex, query: Query) -> FromClause:
+    order: list[ColumnElement[Any]] = [index.chunks.c.ordinal]
     if query.dense is not None:
         # The sum keeps the planner off the HNSW index, whose scan could end before it meets this document.
         order = [literal(0.0) + distance_to(index, query.vector), *order]
-    nearest = select(chunks).where(index.same_row(chunks)).order_by(*order).limit(1).lateral("nearest")
-    chunk = aliased(index.Chunk, nearest)
-    return (
-        select(index.model, chunk, *(column for column in fused.c if column.name not in index.key_names))
-        .join_from(fused, index.model, index.same_row(fused))
-        .outerjoin(nearest, true())
-        .order_by(fused.c.score.desc(), *index.keys)
-    )
+    chunks = index.chunks
+    return select(chunks).where(index.same_row(chunks)).order_by(*order).limit(1).lateral("nearest")
 
 
 def hit_of(row: Any) -> Hit:

@@ -18,6 +18,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.settings import Settings
 from hybridsearch.snippet import Highlight
 
+MAX_DEADLINE = 3600  # seconds
 MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
 
 
@@ -54,6 +55,9 @@ class Options(TypedDict, total=False):
     ef_search: int
     """Size of the HNSW scan's candidate list, 1 to 1,000; never less than the candidates."""
 
+    deadline: float | None
+    """Seconds that a search may take; what is not there by then is left out, and `degraded` says so."""
+
     snippet: bool | Highlight
     """Whether each hit gets a snippet of its text, and of which form."""
 
@@ -74,6 +78,8 @@ class Plan:
     weights: Mapping[str, float]
     where: ColumnElement[bool] | None
     boosts: Mapping[str, Boost]
+    deadline: float | None
+    apart: bool
     snippet: Highlight | None
     suggest: bool | None
     config: str | None = None
@@ -98,6 +104,8 @@ def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
         weights=checked_weights(dict.fromkeys(index.legs), options.get("weights")),
         where=condition(index, options.get("where")),
         boosts=checked_boosts(index, options.get("boosts")),
+        deadline=_deadline(options.get("deadline", settings.deadline)),
+        apart=settings.apart,
         snippet=_highlight(options.get("snippet", False)),
         suggest=_choice("suggest", options.get("suggest")),
         config=_config(options.get("config")),
@@ -111,6 +119,14 @@ def checked_count(name: str, count: Any) -> int:
     if not 1 <= count <= MAX_COUNT:
         raise QueryError(f"{name} is {count:,}: give 1 to {MAX_COUNT:,}")
     return count
+
+
+def _deadline(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_DEADLINE:
+        raise QueryError(f"deadline is {value!r}: give seconds above 0, to {MAX_DEADLINE:,}, or None")
+    return float(value)
 
 
 def _highlight(value: Any) -> Highlight | None:

@@ -6,8 +6,9 @@ hits = await search.search_async(async_session, "forgot my password")
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -22,15 +23,15 @@ from hybridsearch.encoders import Encoder
 from hybridsearch.encoders.cache import LRU, QueryCache
 from hybridsearch.encoding import work_of
 from hybridsearch.engines import engine_of
-from hybridsearch.errors import QueryError
+from hybridsearch.errors import EncoderError, EncoderMismatch, QueryError
 from hybridsearch.explain import explain
 from hybridsearch.explanation import Explanation
 from hybridsearch.hits import Hit, Hits
-from hybridsearch.indexing import refresh
 from hybridsearch.missed import WhyNot, why_not
 from hybridsearch.model import SearchIndex
+from hybridsearch.observation import SearchRecord, Watch, watching
 from hybridsearch.options import Options, Plan, checked_count, plan
-from hybridsearch.page import Page
+from hybridsearch.patience import Patience
 from hybridsearch.query import Query, checked, checked_text
 from hybridsearch.ranking import leg_names, ranking
 from hybridsearch.rerank import Scorer
@@ -39,6 +40,8 @@ from hybridsearch.settings import Settings, Syntax, from_environment
 from hybridsearch.state import check_encoder
 from hybridsearch.syntax import Parsed, parse
 from hybridsearch.template import as_text
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class HybridSearch:
     """Searches one index. Make it once and share it between threads; the encoder is loaded at its first use.
 
     `store` keeps the encodings of recent queries: an LRU of this process by default, a SharedStore for all of them.
+    `on_search` is called with a SearchRecord at the end of each search.
     """
 
     def __init__(
@@ -64,11 +68,14 @@ class HybridSearch:
         encoder: Encoder | None = None,
         settings: Settings | None = None,
         store: LRU | None = None,
+        on_search: Callable[[SearchRecord], object] | None = None,
     ) -> None:
         self.index = index
         self.encoder = encoder or index.encoder
         self.settings = settings or from_environment()
         self._cache = QueryCache(self.encoder, store=store)
+        self._on_search = on_search
+        self._patience = Patience()
 
     def encode(self, text: str, *, syntax: Syntax | None = None) -> Query:
         """Check the text, read its operators (by `syntax`, or the settings' one) and encode its words.
@@ -127,12 +134,14 @@ class HybridSearch:
 
         The documents are objects of the session; from a plain Connection, detached ones. With `rerank` the first hits
         are read and ordered anew; where that fails or takes too long, the fused order is returned and `degraded` says
-        why. Raises as `select` does, and DatabaseError.
+        why. A broken encoder, or a leg that takes longer than the deadline, is left out, and `degraded` says so as
+        well, unless nothing remains. Raises as `select` does, and DatabaseError.
         """
         plan = self.plan(**options)
-        query = self.query(text, plan.legs)
-        hits = self._found(connection, query, _deep(plan, rerank, query))
-        return self._ordered(rerank, query, hits, plan.limit)
+        with self._watching(plan) as watch:
+            query, plan = self._understood(text, plan, watch)
+            hits = self._found(connection, query, _deep(plan, rerank, query), watch)
+            return self._ordered(rerank, query, hits, plan.limit, watch)
 
     async def search_async(
         self,
@@ -145,21 +154,14 @@ class HybridSearch:
     ) -> Hits:
         """Do the same on an AsyncSession; the text is encoded in a thread, so the event loop goes on."""
         plan = self.plan(**options)
-        query = await asyncio.to_thread(self.query, text, plan.legs)
-        if isinstance(connection, AsyncSession):
-            with explained(self.index), connecting():
-                await connection.connection(bind_arguments={"mapper": self.index.mapper})
-        found: Callable[..., Hits] = self._found
-        hits = await connection.run_sync(found, query, _deep(plan, rerank, query))
-        return await asyncio.to_thread(self._ordered, rerank, query, hits, plan.limit)
-
-    def refresh(self, session: Session, /) -> Page:
-        """Index what has changed, here and in the caller's transaction: for an application without a worker.
-
-        Raises EncoderError where the encoder fails at everything, EncoderMismatch if another one filled the index.
-        """
-        with explained(self.index):
-            return refresh(session, self.index)
+        with self._watching(plan) as watch:
+            query, plan = await asyncio.to_thread(self._understood, text, plan, watch)
+            if isinstance(connection, AsyncSession):
+                with explained(self.index), connecting():
+                    await connection.connection(bind_arguments={"mapper": self.index.mapper})
+            found: Callable[..., Hits] = self._found
+            hits = await connection.run_sync(found, query, _deep(plan, rerank, query), watch)
+            return await asyncio.to_thread(self._ordered, rerank, query, hits, plan.limit, watch)
 
     def explain(
         self, connection: Session | Connection, text: str | Query, /, **options: Unpack[Options]
@@ -198,34 +200,61 @@ class HybridSearch:
     def _ranking(self, query: Query, plan: Plan) -> Select[Any]:
         return ranking(self._asked(plan), query, plan).limit(plan.limit)
 
-    def _found(self, connection: Session | Connection, query: Query, plan: Plan) -> Hits:
+    def _watching(self, plan: Plan) -> AbstractContextManager[Watch]:
+        options = {"limit": plan.limit, "candidates": plan.candidates, "fusion": plan.fusion}
+        return watching(self.index.name, plan.deadline, self._on_search, **options)
+
+    def _understood(self, text: str | Query, plan: Plan, watch: Watch) -> tuple[Query, Plan]:
+        """What is searched for. Where the encoder fails or takes too long, the words, if they were to be searched."""
+        if isinstance(text, Query) or plan.legs == ("lexical",):
+            return self.query(text, plan.legs), plan
+        words = self._words(text)
+        patience = watch.left and watch.left / 2  # the other half is the database's
+        try:
+            with watch.stage("encode"):
+                name = f'encoder "{self.encoder.name}"'
+                return self._patience.ask(patience, lambda: self.encode(text), name), plan
+        except EncoderError as error:
+            worded = "lexical" in (plan.legs or self.index.legs) and plan.weights["lexical"] > 0
+            if isinstance(error, EncoderMismatch) or not worded:
+                raise
+            logger.warning("answered by words alone: %s", error)
+            watch.lose("encode", f"answered by words alone: {error}")
+            return words, replace(plan, legs=("lexical",))
+
+    def _found(self, connection: Session | Connection, query: Query, plan: Plan, watch: Watch) -> Hits:
         leg_names(self.index, query, plan)  # what cannot be answered is refused before the server is asked
         with explained(self.index), session_of(connection) as session:
             check_encoder(session, self.index, self.encoder)
-            return answer(session, self._asked(plan), self._ready(session, query, plan), plan)
+            return answer(session, self._asked(plan), self._ready(session, query, plan), plan, watch)
 
     def _ready(self, session: Session, query: Query, plan: Plan) -> Query:
         """The query with what its legs have to read beforehand."""
         return self.read(session, query, plan) if "lexical" in leg_names(self.index, query, plan) else query
 
-    def _ordered(self, order: Rerank | None, query: Query, hits: Hits, limit: int) -> Hits:
+    def _ordered(self, order: Rerank | None, query: Query, hits: Hits, limit: int, watch: Watch) -> Hits:
         """The first hits in the order of the reranker, if there is one."""
         if order is not None:
-            hits = self._reranked(order, query, hits)
+            with watch.stage("rerank"):
+                self._rerank(order, query, hits, watch)
         del hits[limit:]
+        watch.hits = len(hits)
+        hits.degraded = watch.degraded
         return hits
 
-    def _reranked(self, order: Rerank, query: Query, hits: Hits) -> Hits:
+    def _rerank(self, order: Rerank, query: Query, hits: Hits, watch: Watch) -> None:
         def text(hit: Hit) -> str:
             fields = (as_text(getattr(hit.document, name)) for name in self.index.fields)
             return hit.chunk.text if hit.chunk is not None else "\n".join(filter(None, fields))
 
-        done = reordered(order.scorer, query.text or "", hits, text=text, timeout=order.timeout, batch=order.batch)
+        limits = [limit for limit in (order.timeout, watch.left) if limit is not None]
+        done = reordered(
+            order.scorer, query.text or "", hits, text=text, timeout=min(limits, default=None), batch=order.batch
+        )
         scores: Sequence[float | None] = done.scores or [None] * len(done.items)
-        reranked = Hits(replace(hit, rerank_score=score) for hit, score in zip(done.items, scores, strict=True))
-        reranked.suggestion = hits.suggestion
-        reranked.degraded = None if done.reason is None else f"not reranked: {done.reason}"
-        return reranked
+        hits[:] = [replace(hit, rerank_score=score) for hit, score in zip(done.items, scores, strict=True)]
+        if done.reason is not None:
+            watch.lose("rerank", f"not reranked: {done.reason}")
 
 
 def _deep(plan: Plan, order: Rerank | None, query: Query) -> Plan:

@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     syntax: Syntax = "web"
     """What a text may say: "web" has "phrases", -exclusions and prefix*; "plain" takes every character as it stands."""
 
+    deadline: float | None = Field(default=None, gt=0, le=3600)
+    """Seconds that a search may take: what is not there by then is left out. None waits for everything."""
+
+    apart: bool = False
+    """Whether each leg is a statement of its own, with a time, a limit and a span of its own: slower, and plainer."""
+
 
 def from_environment() -> Settings:
     """Return the settings of the environment. Raises ConfigurationError for a value that is out of range."""

@@ -249,7 +249,7 @@ def test_a_query_that_a_broken_encoder_was_to_encode_is_not_asked(
 ) -> None:
     shop.index.encoder.broken = breakage
     with pytest.raises(EncoderError, match='encoder "word-hash"') as failure:
-        shop.search.search(session, "chair")
+        shop.search.search(session, "chair", legs=["dense"])
     assert "\n" not in str(failure.value)
     assert not session.in_transaction()
 
@@ -257,7 +257,7 @@ def test_a_query_that_a_broken_encoder_was_to_encode_is_not_asked(
 def test_an_encoders_own_exception_is_the_cause(shop: SimpleNamespace, session: Session) -> None:
     shop.index.encoder.broken = "raises"
     with pytest.raises(EncoderError, match="ZeroDivisionError: the model fell over") as failure:
-        shop.search.search(session, "chair")
+        shop.search.search(session, "chair", legs=["dense"])
     assert isinstance(failure.value.__cause__, ZeroDivisionError)
 
 

@@ -1,0 +1,144 @@
+"""Watch a search: how long it and its stages took, what was lost, as a record for a log and as OpenTelemetry spans.
+
+    search = HybridSearch(articles, on_search=lambda record: logger.info("%s", record))
+
+Neither holds the query's text, nor a document's. Spans are made where `opentelemetry-api` is installed (the extra
+`otel`) and the application has set up a tracer: hybridsearch.search, and below it one for each stage.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """One search. `seconds` in all, `stages` each in seconds: encode, query, leg dense, suggest, snippet, rerank.
+
+    `ranked` counts the documents of each leg among those that were read: the hits, or for a reranker more. `lost` names
+    the stages that were left undone, `error` is the class of the exception that the search ended in.
+    """
+
+    index: str
+    seconds: float
+    stages: Mapping[str, float]
+    hits: int
+    ranked: Mapping[str, int]
+    lost: tuple[str, ...]
+    error: str | None
+
+
+@dataclass
+class Watch:
+    """Watches one search from its beginning on."""
+
+    index: str
+    deadline: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    """The stages that were left undone, and why."""
+
+    hits: int = 0
+    ranked: Mapping[str, int] = field(default_factory=dict)
+    _begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def left(self) -> float | None:
+        """The seconds until the deadline, at least a thousandth; None without one."""
+        return None if self.deadline is None else max(self.deadline - self.seconds, 0.001)
+
+    @property
+    def degraded(self) -> str | None:
+        """What was left undone, as one text."""
+        return "; ".join(self.lost.values()) or None
+
+    def lose(self, stage: str, reason: str) -> None:
+        """Note that a stage was left undone."""
+        self.lost[stage] = reason
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Take the time of a stage, in a span of its own."""
+        begun = time.perf_counter()
+        try:
+            with span(name):
+                yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - begun
+
+
+@contextmanager
+def watching(
+    index: str, deadline: float | None, told: Callable[[SearchRecord], object] | None, **attributes: Any
+) -> Iterator[Watch]:
+    """Watch a search in a span, and tell of it at the end; what the listener raises is logged."""
+    watch = Watch(index, deadline)
+    error: str | None = None
+    try:
+        with span("search", index=index, **attributes) as current:
+            yield watch
+            if current is not None:
+                _describe(current, watch)
+    except BaseException as failure:
+        error = type(failure).__name__
+        raise
+    finally:
+        if told is not None:
+            _tell(told, watch, error)
+
+
+def _tell(told: Callable[[SearchRecord], object], watch: Watch, error: str | None) -> None:
+    record = SearchRecord(
+        watch.index, watch.seconds, dict(watch.stages), watch.hits, dict(watch.ranked), tuple(watch.lost), error
+    )
+    try:
+        told(record)
+    except Exception:
+        logger.exception("the listener of searches failed")
+
+
+def _describe(current: Any, watch: Watch) -> None:
+    current.set_attribute("hybridsearch.hits", watch.hits)
+    for leg, count in watch.ranked.items():
+        current.set_attribute(f"hybridsearch.ranked.{leg}", count)
+    if watch.lost:
+        current.set_attribute("hybridsearch.lost", list(watch.lost))
+
+
+@contextmanager
+def span(name: str, **attributes: Any) -> Iterator[Any]:
+    """Open a span below the current one; None where OpenTelemetry is not installed. An error marks it, by its class."""
+    trace = _trace()
+    if trace is None:
+        yield None
+        return
+    given = {f"hybridsearch.{key}": value for key, value in attributes.items()}
+    with trace.get_tracer("hybridsearch").start_as_current_span(
+        f"hybridsearch.{name}", attributes=given, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except BaseException as error:
+            # The message may hold what was searched for.
+            current.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+@cache
+def _trace() -> Any:
+    try:
+        return import_module("opentelemetry.trace")
+    except ImportError:
+        return None
