@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint smoke check picture quality bench-lexical clean
+.PHONY: help demo test lint smoke check picture quality bench-lexical load clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -51,6 +51,9 @@ quality: $(VENV)/.dev ## measure judged collections (DATA=folder of collections)
 
 bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SCALE=20k to 1m, DATA=folder of collections)
 	$(BIN)/python benchmarks/lexical/bench.py --scale $(or $(SCALE),20k) $(if $(DATA),--data $(DATA))
+
+load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
+	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)
 
 clean: ## remove environments, the demo's database and build results
 	rm -rf $(VENV) .venv-* .demo dist build *.egg-info

@@ -21,6 +21,7 @@ def main() -> None:
         load(session)
         session.commit()
     total = backfill(engine, products)
+    engine.dispose()
     print(f"{total.read:,} products, {total.written:,} newly indexed")
 
 

@@ -1,0 +1,113 @@
+"""The shop's search as a FastAPI service: `uvicorn examples.fastapi_app.app:app`, then /docs.
+
+A request holds a connection for as long as its search takes, and there are never more of them than the pool has; the
+text is encoded and documents are reranked in threads, so the event loop goes on. Settings: `settings.py`.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy import ColumnElement, and_, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from examples.fastapi_app.gate import Full, Gate
+from examples.fastapi_app.schemas import Answer, Problem
+from examples.fastapi_app.settings import ShopSettings
+from examples.shop.models import Product, products
+from hybridsearch import HybridSearch, HybridSearchError, QueryError, SearchRecord, StatementTimeout
+from hybridsearch.connect import sqlalchemy_url
+
+logger = logging.getLogger(__name__)
+
+
+def log(record: SearchRecord) -> None:
+    """One line for a search, without its text."""
+    logger.info(
+        "search of %s: %d hits in %.0f ms, lost: %s", record.index, record.hits, record.seconds * 1000, record.lost
+    )
+
+
+search = HybridSearch(products, on_search=log)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings = ShopSettings()  # type: ignore[call-arg]  # from the environment
+    engine = create_async_engine(
+        sqlalchemy_url(settings.database_url), pool_size=settings.pool, max_overflow=0, pool_timeout=settings.patience
+    )
+    app.state.settings = settings
+    app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+    app.state.gate = Gate(settings.pool, settings.waiting, settings.patience)
+    await asyncio.to_thread(search.encode, "the first encoding loads the model")
+    yield
+    await engine.dispose()
+
+
+async def session(request: Request) -> AsyncIterator[AsyncSession]:
+    """A session for one request, once there is a place for it."""
+    async with request.app.state.gate.place(), request.app.state.sessions() as opened:
+        yield opened
+
+
+Opened = Annotated[AsyncSession, Depends(session)]
+Text = Annotated[str, Query(alias="q", min_length=1, max_length=200, examples=['"laptop bag" -leather'])]
+Limit = Annotated[int, Query(ge=1, le=50)]
+Brand = Annotated[str | None, Query(max_length=80, examples=["HP"])]
+Price = Annotated[float | None, Query(ge=0, le=1_000_000)]
+
+app = FastAPI(
+    title="The shop's search",
+    lifespan=lifespan,
+    responses={status: {"model": Problem} for status in (400, 503, 504)},
+)
+
+
+def chosen(brand: Brand = None, cheapest: Price = None, dearest: Price = None) -> ColumnElement[bool] | None:
+    """What the buyer has ticked, as a condition that acts inside every leg of the search."""
+    conditions = [
+        Product.brand == brand if brand is not None else None,
+        Product.price >= cheapest if cheapest is not None else None,
+        Product.price <= dearest if dearest is not None else None,
+    ]
+    given = [condition for condition in conditions if condition is not None]
+    return and_(*given) if given else None
+
+
+Chosen = Annotated[Any, Depends(chosen)]
+
+
+@app.get("/search")
+async def find(opened: Opened, request: Request, q: Text, where: Chosen, limit: Limit = 10) -> Answer:
+    """Products for a text, best first; "phrases", -exclusions and prefix* are understood."""
+    deadline = request.app.state.settings.deadline
+    return Answer.of(await search.search_async(opened, q, limit=limit, where=where, snippet=True, deadline=deadline))
+
+
+@app.get("/explain")
+async def explain(opened: Opened, q: Text, where: Chosen, limit: Limit = 3) -> list[dict[str, Any]]:
+    """What the scores are made of: for those who run the shop."""
+    return [one.to_dict() for one in await search.explain_async(opened, q, limit=limit, where=where)]
+
+
+@app.get("/health")
+async def health(opened: Opened) -> dict[str, str]:
+    """Whether the database answers."""
+    await opened.execute(text("select 1"))
+    return {"status": "ok"}
+
+
+@app.exception_handler(HybridSearchError)
+async def refused(request: Request, error: HybridSearchError) -> JSONResponse:
+    status = 400 if isinstance(error, QueryError) else 504 if isinstance(error, StatementTimeout) else 503
+    return JSONResponse({"error": str(error) if status == 400 else "the search is not available"}, status)
+
+
+@app.exception_handler(Full)
+async def full(request: Request, error: Full) -> JSONResponse:
+    return JSONResponse({"error": "too many searches at once: come back in a moment"}, 503, {"Retry-After": "1"})

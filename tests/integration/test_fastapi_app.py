@@ -1,0 +1,149 @@
+"""The FastAPI example, over a real socket: what it answers, what it refuses, and that it stands some load."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import URL
+
+from benchmarks.load import drive
+from examples.fastapi_app.gate import Full, Gate
+from tests.support.http_service import ROOT, served
+from tests.support.small_shop import fill
+
+
+@pytest.fixture(scope="module")
+def shop(admin: Any, server: URL) -> Iterator[URL]:
+    """The address of a database with the example's products, indexed."""
+    name = f"hybridsearch_shop_{os.getpid()}"
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"create database {name}")
+    address = server.set(database=name)
+    fill(address)
+    yield address
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="module")
+def service(shop: URL) -> Iterator[httpx.Client]:
+    with (
+        served("benchmarks.load_app:app", shop, SHOP_POOL="4", SHOP_DEADLINE="60") as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        yield client
+
+
+def test_search_gives_products_with_snippets(service: httpx.Client) -> None:
+    answer = service.get("/search", params={"q": "brother tn-2110 toner", "limit": 3}).json()
+    assert len(answer["hits"]) == 3
+    assert answer["hits"][0]["title"].startswith("Brother TN-2110")
+    assert set(answer["hits"][0]["ranks"]) == {"dense", "lexical"}
+    assert any("<mark>" in hit["snippet"] for hit in answer["hits"])
+    assert (answer["degraded"], answer["suggestion"]) == (False, None)
+
+
+def test_operators_filters_and_suggestions_reach_the_search(service: httpx.Client) -> None:
+    titles = [hit["title"] for hit in service.get("/search", params={"q": '"laser toner" -brother'}).json()["hits"]]
+    assert not any("brother" in title.lower() for title in titles)
+    cheap = service.get("/search", params={"q": "bag", "dearest": 50, "limit": 50}).json()["hits"]
+    assert cheap
+    assert all(float(hit["price"]) <= 50 for hit in cheap)
+    brand = cheap[0]["brand"]
+    hits = service.get("/search", params={"q": "bag", "brand": brand}).json()["hits"]
+    assert {hit["brand"] for hit in hits} == {brand}
+    assert service.get("/search", params={"q": "bluetoth speker"}).json()["suggestion"].startswith("bluetooth speaker")
+
+
+def test_explain_adds_up(service: httpx.Client) -> None:
+    (first,) = service.get("/explain", params={"q": "laptop bag", "limit": 1}).json()
+    assert sum(leg["share"] for leg in first["legs"].values()) == pytest.approx(first["score"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status"),
+    [
+        ("/search", {}, 422),
+        ("/search", {"q": ""}, 422),
+        ("/search", {"q": "x" * 201}, 422),
+        ("/search", {"q": "bag", "limit": 51}, 422),
+        ("/search", {"q": "bag", "limit": "many"}, 422),
+        ("/search", {"q": "bag", "dearest": "nan"}, 422),
+        ("/search", {"q": "bag\0"}, 400),
+        ("/search", {"q": "   "}, 400),
+        ("/search", {"q": "'; drop table product; --"}, 200),
+        ("/search", {"q": "bag", "brand": "'\"\\%"}, 200),
+        ("/nothing", {}, 404),
+    ],
+)
+def test_what_it_refuses(service: httpx.Client, path: str, params: dict[str, Any], status: int) -> None:
+    answer = service.get(path, params=params)
+    assert answer.status_code == status
+    assert "Traceback" not in answer.text
+    if status == 400:
+        assert answer.json()["error"].startswith("the query")
+
+
+def test_its_interface_is_described(service: httpx.Client) -> None:
+    described = service.get("/openapi.json").json()
+    assert {"/search", "/explain", "/health"} <= set(described["paths"])
+    assert service.get("/docs").status_code == 200
+
+
+def test_under_load_every_request_is_answered(service: httpx.Client) -> None:
+    outcome = asyncio.run(drive(str(service.base_url), clients=10, seconds=3))
+    assert outcome.failures == []
+    assert set(outcome.statuses) == {200}
+    assert sum(outcome.statuses.values()) > 10
+    assert service.get("/probe").json()["count"] > 0
+
+
+def test_without_a_database_it_says_that_it_is_not_available(shop: URL) -> None:
+    # The service is up; only its database is not.
+    script = "import asyncio, examples.fastapi_app.app as m, httpx\n" + (
+        "async def main():\n"
+        "    async with m.lifespan(m.app):\n"
+        "        transport = httpx.ASGITransport(m.app, raise_app_exceptions=False)\n"
+        "        async with httpx.AsyncClient(transport=transport, base_url='http://test') as http:\n"
+        "            answer = await http.get('/search', params={'q': 'bag'})\n"
+        "            print(answer.status_code, answer.json()['error'])\n"
+        "asyncio.run(main())\n"
+    )
+    environment = os.environ | {"DATABASE_URL": "postgresql://127.0.0.1:1/nothing"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "503 the search is not available\n"
+
+
+def test_the_gate_lets_in_as_many_as_there_are_places() -> None:
+    async def main() -> None:
+        gate = Gate(places=2, waiting=3, patience=5)
+        inside = most = 0
+
+        async def request() -> bool:
+            nonlocal inside, most
+            try:
+                async with gate.place():
+                    inside += 1
+                    most = max(most, inside)
+                    await asyncio.sleep(0.05)
+                    inside -= 1
+                    return True
+            except Full:
+                return False
+
+        served = await asyncio.gather(*(request() for _ in range(8)))
+        assert most == 2
+        assert served.count(False) == 8 - 2 - 3
+        narrow = Gate(places=1, waiting=1, patience=0.01)
+        async with narrow.place():
+            with pytest.raises(Full):
+                await narrow.place().__aenter__()
+
+    asyncio.run(main())
