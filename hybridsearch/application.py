@@ -16,7 +16,7 @@ from types import ModuleType
 
 from sqlalchemy import Engine, create_engine
 
-from hybridsearch.connect import sqlalchemy_url
+from hybridsearch.connect import sqlalchemy_url, worker_engine
 from hybridsearch.embedded import SCHEME, start
 from hybridsearch.errors import ConfigurationError, HybridSearchError
 from hybridsearch.model import SearchIndex
@@ -72,7 +72,7 @@ def connect(address: str | None) -> Engine:
             "which database? Set DATABASE_URL, or give --database postgresql://user:password@host:5432/name"
         )
     # The command line is synchronous: an address meant for another driver is opened with ours.
-    return create_engine(sqlalchemy_url(address).set(drivername="postgresql+psycopg"))
+    return worker_engine(sqlalchemy_url(address).set(drivername="postgresql+psycopg"))
 
 
 def _module(name: str) -> ModuleType:

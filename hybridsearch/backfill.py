@@ -6,6 +6,7 @@ upkeep(engine, articles)        # Upkeep(merged=120, cleaned=5400)
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
@@ -16,6 +17,7 @@ from hybridsearch.engines import engine_of
 from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
+from hybridsearch.partitions import notice
 from hybridsearch.postings import BATCH
 from hybridsearch.presence import present
 from hybridsearch.queue import Limits, outstanding, release
@@ -31,27 +33,36 @@ def backfill(
     *,
     rebuild: bool = False,
     page_size: int = PAGE,
+    throttle: float | None = None,
     limits: Limits | None = None,
+    beside: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_page: Callable[[Page], object] = lambda page: None,
 ) -> Page:
     """Bring the index in line with its table, beside writers and workers; return the totals.
 
-    `rebuild` empties it first. Documents that cannot be encoded are left in the queue, with their errors. Raises
+    `rebuild` empties it first; `throttle` is the most rows a second; `beside` is entered when the index is ready to be
+    filled, for workers that take part. Documents that cannot be encoded stay in the queue, with their errors. Raises
     EncoderError where the encoder fails at everything; what has been committed until then stays.
     """
     total = Page()
     begin = sessionmaker(engine).begin
-    with explained(index), present(engine) as worker:
+    with explained(index), present(engine) as presence:
         if rebuild:
             probe(index)
         with begin() as session:
             if rebuild:
                 clear(session, index)
             prepare(session, index)
+            notice(session, index)  # what comes after this look is noticed by the next
             release(session, index)
-        for page in _pages(engine, begin, index, worker, page_size, limits or Limits()):
-            total += page
-            on_page(page)
+        if throttle is not None:
+            page_size = min(page_size, max(1, int(throttle)))
+        with beside():
+            for page in _pages(engine, begin, index, presence.worker, page_size, limits or Limits()):
+                total += page
+                on_page(page)
+                if throttle is not None:
+                    time.sleep(page.read / throttle)
         if total.written or total.removed:
             with begin() as session:
                 analyze(session, index)

@@ -3,7 +3,6 @@
 hybridsearch search "red chair" --app shop.models
 """
 
-import json
 import os
 import sys
 import time
@@ -23,18 +22,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hybridsearch.application import choose, connected, find_indexes
-from hybridsearch.backfill import backfill, upkeep
+from hybridsearch.cli_base import App, AsJson, Database, IndexName, console, print_json
+from hybridsearch.cli_upkeep import upkeep
 from hybridsearch.database import explained
 from hybridsearch.demo import demo as run_demo
-from hybridsearch.display import filling, hits_as_json, hits_table, quality_table, status_table
+from hybridsearch.display import filling, hits_as_json, hits_table, quality_table
 from hybridsearch.display_explain import explanations_table, why_not_table
 from hybridsearch.encoders.onnx_export import export_onnx
 from hybridsearch.evaluation import evaluate
-from hybridsearch.indexing import count_rows
 from hybridsearch.keys import typed
 from hybridsearch.schema import migrate as apply_migrations
 from hybridsearch.searcher import HybridSearch
-from hybridsearch.status import status as read_status
 
 app = typer.Typer(
     help="Hybrid search inside the PostgreSQL you already have.",
@@ -44,20 +42,8 @@ app = typer.Typer(
 )
 encoders = typer.Typer(help="Encoders: export a model.", no_args_is_help=True)
 app.add_typer(encoders, name="encoder")
-console = Console()
+app.add_typer(upkeep)
 USAGE_ERROR: Any = typer.BadParameter.__base__  # its home differs between releases of typer
-
-Database = Annotated[
-    str | None, typer.Option("--database", envvar="DATABASE_URL", help="postgresql://user:password@host:5432/name")
-]
-App = Annotated[
-    str | None,
-    typer.Option(
-        "--app", help="The module that declares the indexes (else [tool.hybridsearch] app in pyproject.toml)."
-    ),
-]
-IndexName = Annotated[str | None, typer.Option("--index", help="The index, where the application has several.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -72,36 +58,6 @@ def migrate(database: Database = None) -> None:
     with connected(database) as engine, explained(), engine.begin() as connection:
         ran = apply_migrations(connection)
     console.print(f"applied {', '.join(ran)}" if ran else "nothing to do: the schema is up to date")
-
-
-@app.command()
-def index(
-    database: Database = None,
-    app: App = None,
-    index: IndexName = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the index first.")] = False,
-) -> None:
-    """Bring indexes in line with their tables: only new and changed rows are encoded."""
-    indexes = find_indexes(app)
-    with connected(database) as engine:
-        for chosen in [choose(indexes, index)] if index else indexes.values():
-            with explained(chosen), Session(engine) as session:
-                rows = count_rows(session, chosen)
-            with filling(console, chosen.name, rows) as advance:
-                total = backfill(engine, chosen, rebuild=rebuild, on_page=advance)
-            done = f"{total.read:,} rows read, {total.written:,} written, {total.removed:,} removed"
-            console.print(f"{chosen.name}: {done}", markup=False)
-
-
-@app.command()
-def compact(database: Database = None, app: App = None, index: IndexName = None) -> None:
-    """Merge pending documents into the postings, and drop those of removed documents. Searches go on meanwhile."""
-    indexes = find_indexes(app)
-    with connected(database) as engine:
-        for chosen in [choose(indexes, index)] if index else indexes.values():
-            done = upkeep(engine, chosen)
-            shown = f"{done.merged:,} documents merged, {done.cleaned:,} dead postings dropped"
-            console.print(f"{chosen.name}: {shown}", markup=False)
 
 
 @app.command()
@@ -123,7 +79,7 @@ def search(
         hits = searcher.search(session, encoded, limit=limit)
         querying = time.perf_counter() - begun
         if as_json:
-            _print_json(hits_as_json(hits, searcher.index))
+            print_json(hits_as_json(hits, searcher.index))
         else:
             console.print(hits_table(query, hits, searcher.index, encoding, querying))
 
@@ -147,27 +103,13 @@ def explain(
     with connected(database) as engine, Session(engine) as session:
         if key is not None:
             missed = searcher.why_not(session, encoded, key, limit=limit)
-            _print_json(missed.to_dict()) if as_json else console.print(why_not_table(query, missed))
+            print_json(missed.to_dict()) if as_json else console.print(why_not_table(query, missed))
             return
         found = searcher.explain(session, encoded, limit=limit)
         if as_json:
-            _print_json([one.to_dict() for one in found])
+            print_json([one.to_dict() for one in found])
         else:
             console.print(explanations_table(query, found, searcher.index))
-
-
-@app.command()
-def status(database: Database = None, app: App = None, as_json: AsJson = False) -> None:
-    """Show what each index holds."""
-    found = []
-    with connected(database) as engine:
-        for chosen in find_indexes(app).values():
-            with explained(chosen), Session(engine) as session:
-                found.append(read_status(session, chosen))
-    if as_json:
-        _print_json([asdict(one) for one in found])
-    else:
-        console.print(status_table(found))
 
 
 @encoders.command()
@@ -197,14 +139,9 @@ def evaluate_command(
     with connected(database) as engine, filling(Console(stderr=True), dataset.name, None) as advance:
         found = evaluate(engine, dataset, encoder=encoder, config=config, on_page=advance)
     if as_json:
-        _print_json([asdict(one) for one in found])
+        print_json([asdict(one) for one in found])
     else:
         console.print(quality_table(dataset.name, found))
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
-    sys.stdout.flush()  # here, where a closed pipe is noticed, and not when the interpreter ends
 
 
 def main() -> None:

@@ -108,6 +108,8 @@ class Companions:
             ),
             PrimaryKeyConstraint("id", name=f"{self.name}_document_pkey"),
             UniqueConstraint(*self.key_names, name=f"{self.name}_document_key"),
+            # Rows come to their end of the table when they are encoded: a few pages tell what was encoded lately.
+            Index(f"{self.name}_document_encoded_idx", "encoded_at", postgresql_using="brin"),
         )
 
     def chunks(self, storage: Storage, sparse_dimensions: int | None, hnsw: HNSW) -> Table:

@@ -1,6 +1,8 @@
-"""From a PostgreSQL address as people write it to one that SQLAlchemy opens with psycopg."""
+"""From a PostgreSQL address as people write it to one that SQLAlchemy opens with psycopg; the engine of a worker."""
 
-from sqlalchemy import URL, make_url
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from hybridsearch.errors import ConfigurationError
@@ -22,3 +24,31 @@ def sqlalchemy_url(address: str) -> URL:
     if not url.drivername.startswith("postgresql+"):
         raise ConfigurationError(f"the database address is for {url.drivername}: hybridsearch works with PostgreSQL")
     return url
+
+
+# libpq's names. A connection whose other end is gone is given up after about 25 seconds, on either side.
+_TCP = {"connect_timeout": "10", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"}
+# A session that is gone without a word frees its locks by these.
+_SESSION = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25s",
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "60s",
+}
+
+
+def worker_engine(url: URL) -> Engine:
+    """Return an engine whose connections notice a lost network, and free what they held. The address's options stay."""
+    options = {name: value for name, value in (_TCP | {"tcp_user_timeout": "25000"}).items() if name not in url.query}
+    engine = create_engine(url, connect_args=options)
+
+    def prepared(connection: Any, record: object) -> None:
+        with connection.cursor() as cursor:
+            for name, value in _SESSION.items():
+                cursor.execute("select set_config(%s, %s, false)", (name, value))
+        connection.commit()
+
+    event.listen(engine, "connect", prepared)
+    return engine

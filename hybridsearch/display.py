@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hybridsearch.evaluation import Quality
 from hybridsearch.explanation import Explanation
+from hybridsearch.freshness import Failure
 from hybridsearch.hits import Hit
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
@@ -102,7 +103,25 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "pending documents": lambda one: f"{one.pending:,}",
     "average length": lambda one: f"{one.average_length:.1f} words",
     "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
+    "changed rows": lambda one: f"{one.changed:,}",
+    "queued for vectors": lambda one: f"{one.queued:,}",
+    "after an error": lambda one: f"{one.retrying:,}",
+    "set aside": lambda one: f"{one.failed:,}",
+    "lag": lambda one: f"{one.lag:.1f} s",
+    "rate": lambda one: f"{one.rate:.1f} documents/s",
+    "workers": lambda one: f"{one.workers}",
 }
+
+
+def failures_table(found: Sequence[tuple[str, Failure]]) -> Table:
+    """Return documents with errors as a table, under the names of their indexes."""
+    table = Table(title="documents that could not be encoded", title_justify="left")
+    for heading in ("index", "document", "attempts", "set aside", "error"):
+        table.add_column(heading)
+    for name, one in found:
+        when = "" if one.failed_at is None else f"{one.failed_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(name, Text(", ".join(map(str, one.key))), str(one.attempts), when, Text(one.error))
+    return table
 
 
 def quality_table(name: str, found: Sequence[Quality]) -> Table:

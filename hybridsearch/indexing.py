@@ -86,7 +86,7 @@ def compare(session: Session, index: SearchIndex, *, page_size: int = PAGE) -> I
         after = tuple(rows[-1][:-1])
         _note(session, index, [tuple(row[:-1]) for row in rows if not row[-1]])
         yield Page(read=len(rows))
-    _note(session, index, _orphans(session, index))
+    _note(session, index, orphans(session, index))
     yield Page()
 
 
@@ -150,8 +150,8 @@ def _in_line(index: SearchIndex) -> ColumnElement[bool]:
     return and_(same, or_(documents.c.encoded_at.is_not(None), waits))
 
 
-def _orphans(session: Session, index: SearchIndex) -> list[Key]:
-    """Keys of the documents whose row is gone."""
+def orphans(session: Session, index: SearchIndex) -> list[Key]:
+    """Return the keys of the documents whose row is gone."""
     documents = index.documents
     row = exists(select(literal(1)).select_from(index.table).where(index.same_row(documents)))
     return [tuple(key) for key in session.execute(select(*index.key_columns(documents)).where(~row))]

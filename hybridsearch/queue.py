@@ -20,6 +20,7 @@ from sqlalchemy import (
     FromClause,
     MetaData,
     Row,
+    ScalarSelect,
     Select,
     SmallInteger,
     Table,
@@ -126,7 +127,14 @@ def finish(session: Session, index: SearchIndex, *, worker: int, keys: Sequence[
 
 
 def put_back(
-    session: Session, index: SearchIndex, *, worker: int, keys: Sequence[Key], delay: float = 0.0, counted: bool = False
+    session: Session,
+    index: SearchIndex,
+    *,
+    worker: int,
+    keys: Sequence[Key],
+    delay: float = 0.0,
+    counted: bool = False,
+    error: str | None = None,
 ) -> None:
     """Give claimed documents back, for after `delay` seconds; the attempt is `counted` or not."""
     if keys:
@@ -137,6 +145,7 @@ def put_back(
             .where(_same(index, given), queue.c.claimed_by == worker)
             .values(
                 claimed_by=None,
+                error=error,
                 next_at=func.clock_timestamp() + seconds(delay),
                 attempts=queue.c.attempts if counted else func.greatest(queue.c.attempts - 1, 0),
             )
@@ -190,16 +199,26 @@ def forget(session: Session, index: SearchIndex) -> int:
 def release(session: Session, index: SearchIndex) -> int:
     """Free what workers have claimed that are no longer there; return how many documents."""
     queue = index.queue
-    present = exists().where(
-        _locks.c.locktype == "advisory",
-        _locks.c.database
-        == select(_databases.c.oid).where(_databases.c.datname == func.current_database()).scalar_subquery(),
-        _locks.c.classid == cast(PRESENCE, OID),
-        cast(_locks.c.objid, BigInteger) == queue.c.claimed_by,
-        _locks.c.granted,
-    )
+    present = exists().where(_presence(), cast(_locks.c.objid, BigInteger) == queue.c.claimed_by)
     freed = update(queue).where(queue.c.claimed_by.is_not(None), ~present)
     return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp()))
+
+
+def present_workers() -> ScalarSelect[int]:
+    """Return an expression: how many workers are connected to the database."""
+    return select(func.count()).select_from(_locks).where(_presence()).scalar_subquery()
+
+
+def _presence() -> ColumnElement[bool]:
+    """The condition that a lock is a worker's, in this database."""
+    here = select(_databases.c.oid).where(_databases.c.datname == func.current_database()).scalar_subquery()
+    return and_(
+        _locks.c.locktype == "advisory",
+        _locks.c.database == here,
+        _locks.c.classid == cast(PRESENCE, OID),
+        _locks.c.objsubid == 2,
+        _locks.c.granted,
+    )
 
 
 def outstanding(session: Session, index: SearchIndex) -> int:
@@ -210,9 +229,9 @@ def outstanding(session: Session, index: SearchIndex) -> int:
     return int(session.scalar(select(changed + waiting)) or 0)
 
 
-def backoff(attempts: int) -> float:
-    """Return how many seconds to wait after the n-th failure, with a jitter of a fifth."""
-    delay: float = min(LONGEST_DELAY, FIRST_DELAY * 4 ** (attempts - 1))
+def backoff(failures: int, *, first: float = FIRST_DELAY, longest: float = LONGEST_DELAY) -> float:
+    """Return how many seconds to wait after the n-th failure: each four times the last, with a jitter of a fifth."""
+    delay: float = min(longest, first * 4 ** min(failures - 1, 20))
     return delay * random.uniform(0.8, 1.2)
 
 

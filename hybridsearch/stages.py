@@ -52,7 +52,7 @@ def step_vectors(begin: Begin, index: SearchIndex, *, worker: int, limits: Limit
         # Which of several took too long is not known: each is tried alone.
         counted = isinstance(error, TimedOut) and len(plan.works) > 1
         with begin() as session:
-            put_back(session, index, worker=worker, keys=keys, counted=counted)
+            put_back(session, index, worker=worker, keys=keys, counted=counted, error=str(error))
         if counted:
             return Page()
         raise

@@ -4,7 +4,7 @@ One row of hybridsearch.index a filled index. An index that was never filled has
 """
 
 from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, delete, func, select
-from sqlalchemy.dialects.postgresql import OID, insert
+from sqlalchemy.dialects.postgresql import ARRAY, OID, insert
 from sqlalchemy.orm import Session
 
 from hybridsearch.encoders import Encoder
@@ -20,6 +20,7 @@ filled = Table(
     Column("fingerprint", Text, nullable=False),
     Column("dimensions", Integer, nullable=False),
     Column("filled_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("partitions", ARRAY(Text)),
 )
 
 

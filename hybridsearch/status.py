@@ -9,6 +9,7 @@ from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
 from hybridsearch.engines import engine_of
+from hybridsearch.freshness import freshness
 from hybridsearch.indexing import count_rows
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import filled, qualified_name
@@ -19,7 +20,7 @@ class Status:
     """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes.
 
     `blocks` are the rows of the postings; `pending` documents and removals wait to be merged into them; `dead` is the
-    share of the postings that belongs to removed documents.
+    share of the postings that belongs to removed documents. The rest is of `hybridsearch.freshness.Freshness`.
     """
 
     name: str
@@ -34,6 +35,13 @@ class Status:
     dead: float
     average_length: float
     bytes: int
+    changed: int
+    queued: int
+    retrying: int
+    failed: int
+    lag: float
+    rate: float
+    workers: int
 
 
 def status(session: Session, index: SearchIndex) -> Status:
@@ -50,6 +58,7 @@ def status(session: Session, index: SearchIndex) -> Status:
         session.scalar(select(func.pg_total_relation_size(func.to_regclass(quoted(table))))) or 0
         for table in index.tables
     )
+    behind = freshness(session, index)
     return Status(
         name=index.name,
         encoder=session.scalar(select(filled.c.fingerprint).where(filled.c.name == qualified_name(index))),
@@ -63,4 +72,11 @@ def status(session: Session, index: SearchIndex) -> Status:
         dead=stored.dead / max(stored.postings, 1),
         average_length=float(average),
         bytes=int(size),
+        changed=behind.changed,
+        queued=behind.queued,
+        retrying=behind.retrying,
+        failed=behind.failed,
+        lag=behind.lag,
+        rate=behind.rate,
+        workers=behind.workers,
     )

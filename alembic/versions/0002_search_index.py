@@ -74,6 +74,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="product_document_pkey"),
         sa.UniqueConstraint("product_id", name="product_document_key"),
     )
+    op.create_index(
+        "product_document_encoded_idx", "product_document", ["encoded_at"], unique=False, postgresql_using="brin"
+    )
     op.create_table(
         "product_pending",
         sa.Column("document", sa.Integer(), nullable=False),
@@ -220,6 +223,7 @@ def downgrade() -> None:
     op.drop_index("product_posting_key", table_name="product_posting", postgresql_include=["documents", "idf"])
     op.drop_table("product_posting")
     op.drop_table("product_pending")
+    op.drop_index("product_document_encoded_idx", table_name="product_document", postgresql_using="brin")
     op.drop_table("product_document")
     op.drop_index(
         "product_chunk_dense_idx",

@@ -12,7 +12,9 @@ from sqlalchemy.schema import CreateSchema
 from hybridsearch import HybridSearch, SearchIndex
 from hybridsearch.indexing import refresh
 from hybridsearch.page import Page
+from hybridsearch.partitions import notice
 from hybridsearch.words import index_words
+from hybridsearch.worker import Worker
 from tests.support.afresh import differences
 from tests.support.encoders import WordHashEncoder
 from tests.support.keyed import SHAPES, declare
@@ -263,3 +265,26 @@ def test_a_partition_made_later_is_followed(notes: Dated, engine: Engine, sessio
     session.execute(text("set local session_replication_role = replica"))
     session.execute(text("insert into note_20 values (71, 25, 'Bench')"))
     assert noted(session, notes.index) == [(70, 25), (71, 25)]
+
+
+def test_partitions_that_come_and_go_are_noticed(notes: Dated, engine: Engine, session: Session) -> None:
+    worker = Worker(engine, [notes.index])
+    worker.once()
+    session.execute(text("create table elsewhere (like note including all)"))
+    session.execute(
+        text("insert into elsewhere select n, 20 + n % 10, 'Sofa ' || n from generate_series(1, 2500) as n")
+    )
+    session.execute(text("alter table note attach partition elsewhere for values from (20) to (30)"))
+    session.commit()
+    with engine.begin() as connection:
+        assert notice(Session(connection), notes.index)
+        assert not notice(Session(connection), notes.index)
+        assert len(noted(Session(connection), notes.index)) == 2500
+    worker.once()
+    assert differences(engine, notes.index) == 0
+    for statement in ("truncate note_0", "alter table note detach partition elsewhere", "drop table note_10"):
+        session.execute(text(statement))
+        session.commit()
+        worker.once()
+        assert differences(engine, notes.index) == 0
+    assert session.scalar(select(func.count()).select_from(notes.index.chunks)) == 0

@@ -25,10 +25,13 @@ COMMANDS = {
     "demo": ["--database"],
     "eval": ["--database", "--dataset", "--encoder", "--config", "--json"],
     "migrate": ["--database"],
-    "index": ["--database", "--app", "--index", "--rebuild"],
+    "index": ["--database", "--app", "--index", "--rebuild", "--throttle", "--workers", "--batch"],
+    "worker": ["--database", "--app", "--index", "--once", "--batch", "--deadline", "--attempts"],
+    "retry": ["--database", "--app", "--index"],
+    "forget": ["--database", "--app", "--index"],
     "search": ["--database", "--app", "--index", "--limit", "--json"],
     "explain": ["--database", "--app", "--index", "--limit", "--document", "--json"],
-    "status": ["--database", "--app", "--json"],
+    "status": ["--database", "--app", "--json", "--prometheus"],
 }
 
 
