@@ -37,3 +37,12 @@ def questions(folder: Path) -> Iterator[str]:
         for path in sorted((folder / collection).glob("queries*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 yield json.loads(line)["text"]
+
+
+def by_terms(every: list[str], *, count: int = 25) -> dict[int, list[str]]:
+    """Return the first words of some questions, 1 to 8 of them, those of four letters or more."""
+    asked: dict[int, list[str]] = {}
+    for n in range(1, 9):
+        cut = ([word for word in question.split() if len(word) > 3][:n] for question in every[n :: len(every) // 60])
+        asked[n] = [" ".join(words) for words in cut if len(words) == n][:count]
+    return asked

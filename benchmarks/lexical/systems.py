@@ -10,18 +10,30 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import SearchIndex
 from hybridsearch.lexical import lexical
-from hybridsearch.postings import add_documents, compact, prepare
+from hybridsearch.postings import add_documents, build, prepare
 from hybridsearch.schema import migrate
 
 Connection = psycopg.Connection[Any]
-PAGE = 4000
 SENTINEL = "the words of the query"
+
+
+def copied(connection: Connection, other: Connection) -> None:
+    """Copy the table `source` from one server to another."""
+    other.execute("drop table if exists source cascade")
+    other.execute("create table source (id integer primary key, body text not null)")
+    with (
+        connection.cursor().copy("copy source (id, body) to stdout (format binary)") as read,
+        other.cursor().copy("copy source (id, body) from stdin (format binary)") as write,
+    ):
+        for block in read:
+            write.write(block)
+    other.execute("vacuum analyze source")
 
 
 def load(connection: Connection, documents: Iterable[tuple[int, str]]) -> int:
@@ -150,7 +162,7 @@ class Sql:
             id: Mapped[int] = mapped_column(primary_key=True)
             body: Mapped[str]
 
-        self.engine, self.connection = engine, connection
+        self.engine, self.connection, self.config = engine, connection, config
         self.index = SearchIndex(Source, ["body"], encoder=NoVectors(), config=config)
 
     def build(self) -> float:
@@ -160,41 +172,38 @@ class Sql:
             self.index.metadata.create_all(connection)
         with Session(self.engine) as session:
             prepare(session, self.index)
-            session.commit()
-            last, waiting = 0, 0
-            source = self.index.table
-            while rows := session.execute(
-                select(source).where(source.c.id > last).order_by(source.c.id).limit(PAGE)
-            ).all():
-                last = rows[-1].id
-                self.add(session, [(row.id, row.body) for row in rows])
+            while build(session, self.index):
                 session.commit()
-                waiting += len(rows)
-                if waiting >= 4 * PAGE:
-                    waiting = 0
-                    self._merge(session)
-            self._merge(session)
         seconds = time.perf_counter() - begun
         for table in self.index.tables:
             self.connection.execute(sql.SQL("vacuum analyze {}").format(sql.Identifier(table.name)))
         return seconds
 
-    def add(self, session: Session, rows: list[tuple[int, str]]) -> None:
-        """Add documents, as indexing does, without their vectors."""
+    def add(self, session: Session, keys: list[int]) -> None:
+        """Add rows, as indexing does, without their vectors."""
         documents = self.index.documents
-        values = [{"source_id": number, "hash": b"", "length": 0.0, "terms": []} for number, _ in rows]
+        values = [{"source_id": key, "hash": b"", "length": 0.0, "terms": []} for key in keys]
         statement = insert(documents).returning(documents.c.id, sort_by_parameter_order=True)
         numbers = list(session.scalars(statement, values))
         add_documents(session, self.index, numbers)
 
-    def _merge(self, session: Session) -> None:
-        while compact(session, self.index):
-            session.commit()
-        session.commit()
-
     def size(self) -> int:
         names = [self.index.postings.name, self.index.terms.name, self.index.pending.name]
         return sum(_number(self.connection, f"select pg_total_relation_size('{name}')") for name in names)
+
+    def word_of(self, share: float) -> str:
+        """Return the word whose number of documents is nearest to a share of all."""
+        nearest = """
+            select t.term
+            from (select term_id, sum(documents) as n from {} group by term_id) as p
+            join {} as t on t.id = p.term_id
+            order by abs(p.n - %s * (select documents from {})), t.term
+            limit 1"""
+        names = (self.index.postings.name, self.index.terms.name, self.index.statistics.name)
+        statement = sql.SQL(nearest).format(*map(sql.Identifier, names))
+        row = self.connection.execute(statement, (share,)).fetchone()
+        assert row is not None
+        return str(row[0])
 
     def forward_size(self) -> int:
         """Bytes of the documents' table: keys, hashes, lengths, and the terms that a removal needs."""
