@@ -21,7 +21,7 @@ from hybridsearch.partitions import notice
 from hybridsearch.postings import BATCH
 from hybridsearch.presence import present
 from hybridsearch.queue import Limits, outstanding, release
-from hybridsearch.stages import Begin, step_upkeep, step_vectors, step_words
+from hybridsearch.stages import Begin, step_fill, step_upkeep, step_vectors, step_words
 from hybridsearch.vectors import probe
 
 PATIENCE = 0.2  # seconds between looks at what other workers are doing
@@ -73,6 +73,8 @@ def _pages(
     engine: Engine, begin: Begin, index: SearchIndex, worker: int, page_size: int, limits: Limits
 ) -> Iterator[Page]:
     unmerged = 0
+    while step_fill(begin, index):
+        yield Page()
     yield _drained(begin, index, worker, limits)
     with Session(engine) as session:
         for page in compare(session, index, page_size=page_size):

@@ -100,7 +100,7 @@ class Companions:
             *self._new_keys(),
             Column("hash", LargeBinary, nullable=False, comment="Of its fields and of how they are indexed"),
             Column("length", REAL, nullable=False, comment="Weighted number of words"),
-            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, which a removal needs, ascending"),
+            Column("terms", ARRAY(Integer), nullable=False, comment="Its terms, which a removal needs"),
             Column(
                 "encoded_at",
                 DateTime(timezone=True),
@@ -166,10 +166,9 @@ class Companions:
             Column("codes", ARRAY(Integer), comment="Span: document and rounded weight in one number, ascending"),
             Column("frequencies", ARRAY(REAL), comment="Span: weighted occurrences, where the code does not give them"),
             Column("weights", SPARSEVEC(RANGE), comment="Range: the weight of each document"),
-            # No primary key: an index that also holds what a query reads of every row of a term is all that is needed.
-            Index(f"{self.name}_posting_key", "term_id", "place", unique=True, postgresql_include=["documents", "idf"]),
+            PrimaryKeyConstraint("term_id", "place", name=f"{self.name}_posting_pkey"),
             # A row of a range that does not fit is cut so that two rows fill a page.
-            postgresql_with={"toast_tuple_target": 4080},
+            postgresql_with={"toast_tuple_target": 4080, "autovacuum_vacuum_scale_factor": 0.05},
         )
 
     def pending(self) -> Table:
@@ -186,6 +185,8 @@ class Companions:
                 "frequencies", ARRAY(REAL), nullable=False, comment="Weighted occurrences of each; none for a removal"
             ),
             PrimaryKeyConstraint("document", "sign", name=f"{self.name}_pending_pkey"),
+            # Rows come and go; every query reads the table, and what is dead in it.
+            postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
         )
 
     def statistics(self) -> Table:

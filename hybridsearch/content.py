@@ -33,13 +33,17 @@ def content_of(index: SearchIndex, values: Sequence[Any]) -> dict[str, str]:
     return {name: clean(as_text(value)) for name, value in named if value is not None}
 
 
+def recipe(index: SearchIndex) -> str:
+    """Return how rows are indexed, as a text that is part of their hash."""
+    return json.dumps([dict(index.fields), index.title, index.template, index.config, CHUNK_OVERLAP])
+
+
 def content_hash(index: SearchIndex) -> ColumnElement[bytes]:
     """Return an expression over a row: 32 bytes that change whenever its texts, or how they are indexed, change."""
-    recipe = json.dumps([dict(index.fields), index.title, index.template, index.config, CHUNK_OVERLAP])
     # The name of the row's configuration is the last of them, if it has one, as in the templates' {{field_texts}}.
     columns = [*field_columns(index), *([] if index.config_column is None else [index.config_column])]
     texts = func.json_build_array(*(cast(column_, Text) for column_ in columns))
-    return func.sha256(func.convert_to(literal(recipe, Text).concat(cast(texts, Text)), "UTF8"))
+    return func.sha256(func.convert_to(literal(recipe(index), Text).concat(cast(texts, Text)), "UTF8"))
 
 
 def chunks_of(index: SearchIndex, key: Key, content: Content) -> list[dict[str, Any]]:

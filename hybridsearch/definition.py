@@ -169,6 +169,7 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # {{keys:m}}: m."id"; {{companion_keys:d}}: d."article_id"; {{same_row:m,d}}: m."id" = d."article_id"
     "keys": lambda p, alias: _columns(p.definition.keys, alias),
     "companion_keys": lambda p, alias: _columns(p.companion_keys, alias),
+    "first_key": lambda p, alias: _columns(p.companion_keys[:1], alias),
     "same_row": Place.same_row,
     # {{key_arrays:m}}: array_agg(m."id"), {{companion_key_arrays:d}}: array_agg(d."article_id"), {{key_array:new}}:
     # array[new."id"]: as the columns of {{change}}

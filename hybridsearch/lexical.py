@@ -98,9 +98,9 @@ def lexical(
 ) -> Select[Any]:
     """Return the best `candidates` documents by BM25: their keys and `distance`, the negated score, nearest first.
 
-    Equal scores are ordered by key; which of them are the last candidates, by their age in the index. A term that
-    occurs twice in the query counts twice, one that begins with a prefix once. Only documents of which `where`, a
-    condition on the model, holds are candidates; the statistics stay those of the whole index.
+    Equal scores are ordered by key. A term that occurs twice in the query counts twice, one that begins with a prefix
+    once. Only documents of which `where`, a condition on the model, holds are candidates; the statistics stay those of
+    the whole index. Rows that have changed and are not indexed yet, up to 200, are scored as they are.
     """
     return ranked(index, asked(index, text, prefixes), candidates=candidates, where=where)
 
@@ -112,7 +112,9 @@ def ranked(
     best = _best(index, wanted, candidates, where)
     keys = [best.c[name] for name in index.key_names]
     distance = (-best.c.score).label("distance")
-    return select(*keys, distance).order_by(distance, *keys).limit(candidates)
+    leg = select(*keys, distance).order_by(distance, *keys).limit(candidates)
+    # Rows that are too new to have a number come beside the allowed ones.
+    return leg if where is None else leg.join_from(best, index.table, index.same_row(best)).where(where)
 
 
 def _best(index: SearchIndex, query: Select[Any], candidates: int, where: ColumnElement[bool] | None) -> Any:
@@ -134,6 +136,7 @@ def _best(index: SearchIndex, query: Select[Any], candidates: int, where: Column
             cast(index.bm25.k1, DOUBLE),
             cast(index.bm25.b, DOUBLE),
             cast(null(), ARRAY(Integer)) if where is None else _allowed(index, where),
+            true(),
         )
         .table_valued(*columns, column("score", DOUBLE), name="best")
         .lateral()

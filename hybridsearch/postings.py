@@ -58,6 +58,18 @@ def build(session: Session, index: SearchIndex, *, recipe: str = "", most: int =
     return int(session.scalar(select(routine(index, "build", cast(recipe, Text), cast(most, Integer)))) or 0)
 
 
+def rebuild(session: Session, index: SearchIndex, *, most: int = STEP) -> Iterator[int]:
+    """Write the whole index anew beside the old one, a part at a time; yield how many documents each had.
+
+    Documents get new numbers, without gaps, with the idf of now; what belongs to removed documents goes. The caller
+    commits after each step; readers go on. Nobody else may number documents of the index in the meantime.
+    """
+    last = session.scalar(select(func.max(index.documents.c.id))) or 0
+    arguments = (cast(last + 1, Integer), cast(most, Integer))
+    while step := session.scalar(select(routine(index, "rebuild", *arguments))):
+        yield int(step)
+
+
 def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> int:
     """Merge at most so many pending documents and removals into the postings; return how many there were.
 

@@ -18,7 +18,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.queue import Claim, Limits, claim, finish, put_back, refuse, renew
 from hybridsearch.vectors import Encoded, encode, read, write
-from hybridsearch.words import index_words
+from hybridsearch.words import fill_words, index_words
 
 Begin = Callable[[], AbstractContextManager[Session]]
 
@@ -29,6 +29,12 @@ def step_words(begin: Begin, index: SearchIndex, *, wait: bool = False) -> Page 
     """Index the words of some documents that have changed; None where there are none."""
     with begin() as session:
         return index_words(session, index, wait=wait)
+
+
+def step_fill(begin: Begin, index: SearchIndex) -> int:
+    """Index the words of many rows that are new, at once; return how many, 0 where there are but a few."""
+    with begin() as session:
+        return fill_words(session, index)
 
 
 def step_vectors(begin: Begin, index: SearchIndex, *, worker: int, limits: Limits) -> Page | None:

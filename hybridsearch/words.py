@@ -15,7 +15,7 @@ from sqlalchemy import Select, and_, case, delete, func, insert, null, select, u
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, key_arrays, keys_as_rows
+from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, key_arrays, keys_as_rows, recipe
 from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
@@ -23,6 +23,7 @@ from hybridsearch.postings import FieldText
 from hybridsearch.state import CHANNEL, lock, qualified_name
 
 WORDS = 500  # documents in one transaction
+MANY = 5000  # new rows that are worth a range of postings of their own
 MOST = 2**31 - 1
 
 
@@ -58,6 +59,19 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     same = [one.key for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
     _queue(session, index, taken, same, again=False)
     return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
+
+
+def fill_words(session: Session, index: SearchIndex) -> int:
+    """Number and index many new rows at once, in one bounded step; return how many, 0 where fewer than MANY are new.
+
+    Their change rows stay: what those find is that the words are done, and the vectors are not.
+    """
+    lock(session, index, "words")
+    new = select(index.keys[0]).join_from(index.table, index.documents, index.same_row(index.documents), isouter=True)
+    some = new.where(index.documents.c.id.is_(None)).limit(MANY).subquery()
+    if (session.scalar(select(func.count()).select_from(some)) or 0) < MANY:
+        return 0
+    return engine_of(index).fill(session, index, recipe(index))
 
 
 def note(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:

@@ -59,12 +59,7 @@ def upgrade() -> None:
         sa.Column("product_id", sa.Integer(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False, comment="Of its fields and of how they are indexed"),
         sa.Column("length", sa.REAL(), nullable=False, comment="Weighted number of words"),
-        sa.Column(
-            "terms",
-            postgresql.ARRAY(sa.Integer()),
-            nullable=False,
-            comment="Its terms, which a removal needs, ascending",
-        ),
+        sa.Column("terms", postgresql.ARRAY(sa.Integer()), nullable=False, comment="Its terms, which a removal needs"),
         sa.Column(
             "encoded_at",
             sa.DateTime(timezone=True),
@@ -95,6 +90,7 @@ def upgrade() -> None:
             comment="Weighted occurrences of each; none for a removal",
         ),
         sa.PrimaryKeyConstraint("document", "sign", name="product_pending_pkey"),
+        postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
     )
     op.create_table(
         "product_posting",
@@ -122,14 +118,8 @@ def upgrade() -> None:
             nullable=True,
             comment="Range: the weight of each document",
         ),
-        postgresql_with={"toast_tuple_target": 4080},
-    )
-    op.create_index(
-        "product_posting_key",
-        "product_posting",
-        ["term_id", "place"],
-        unique=True,
-        postgresql_include=["documents", "idf"],
+        sa.PrimaryKeyConstraint("term_id", "place", name="product_posting_pkey"),
+        postgresql_with={"toast_tuple_target": 4080, "autovacuum_vacuum_scale_factor": 0.05},
     )
     op.create_table(
         "product_queue",
@@ -220,7 +210,6 @@ def downgrade() -> None:
         "product_queue_claimed_idx", table_name="product_queue", postgresql_where=sa.text("claimed_by is not null")
     )
     op.drop_table("product_queue")
-    op.drop_index("product_posting_key", table_name="product_posting", postgresql_include=["documents", "idf"])
     op.drop_table("product_posting")
     op.drop_table("product_pending")
     op.drop_index("product_document_encoded_idx", table_name="product_document", postgresql_using="brin")

@@ -40,6 +40,12 @@ class LexicalEngine(Protocol):
     def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
         """Take documents in, under numbers that are new and stand in the table of documents."""
 
+    def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
+        """Number and index many new rows at once, in one bounded step; return how many, 0 where this is not done.
+
+        A document's hash is sha256 of `recipe` and a JSON array of its fields' texts. The caller commits.
+        """
+
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Take documents out, and out of the table of documents."""
 

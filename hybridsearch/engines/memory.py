@@ -79,6 +79,10 @@ class MemoryEngine:
     def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
         """Nothing to store."""
 
+    def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
+        """Leave them to be added one by one."""
+        return 0
+
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Take the documents out of the numbering."""
         session.execute(delete(index.documents).where(index.documents.c.id.in_(numbers)))

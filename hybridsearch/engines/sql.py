@@ -26,6 +26,10 @@ class SqlEngine:
         """Write the terms of the rows, as they are, where every query reads them and `compact` finds them."""
         postings.add_documents(session, index, numbers)
 
+    def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
+        """Write whole ranges of postings."""
+        return postings.build(session, index, recipe=recipe)
+
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Take the documents out of N, n and the average length at once, and of the postings later."""
         postings.remove_documents(session, index, numbers)

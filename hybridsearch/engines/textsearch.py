@@ -38,6 +38,10 @@ class TextsearchEngine:
         """Write the documents' terms, each as one word; the extension's index follows in the same transaction."""
         postings.add_documents(session, index, numbers)
 
+    def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
+        """Leave them to be added one by one."""
+        return 0
+
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Delete the documents' words, and take them out of the numbering."""
         postings.remove_documents(session, index, numbers)

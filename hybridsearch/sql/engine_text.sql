@@ -59,3 +59,12 @@ as $$
 $$;
 comment on function hybridsearch.as_text(json) is 'The text of a document of JSON, for its words';
 comment on function hybridsearch.as_text(anyelement) is 'The text of a column of any type, for its words';
+
+-- The words of a row, as one value.
+do $$
+begin
+    if to_regtype('hybridsearch.counted') is null then
+        create type hybridsearch.counted as (words text[], frequencies real[], length real);
+    end if;
+end
+$$;

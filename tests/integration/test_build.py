@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import JSON, Engine, Enum, Text, cast, func, insert, literal, select, text
+from sqlalchemy import JSON, Engine, Enum, Text, cast, delete, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import SearchIndex
+from hybridsearch.backfill import backfill
 from hybridsearch.lexical import lexical
-from hybridsearch.postings import build, compact, prepare
+from hybridsearch.postings import build, compact, prepare, rebuild
+from hybridsearch.status import status
 from hybridsearch.template import as_text
+from hybridsearch.words import MANY
 from tests.support import oracles
 from tests.support.encoders import WordHashEncoder
 from tests.support.models import articles
@@ -99,6 +102,7 @@ def test_a_step_that_is_rolled_back_leaves_nothing(engine: Engine, session: Sess
     shop = articles(fields=WEIGHTS, config="simple")
     shop.Base.metadata.create_all(engine)
     session.execute(insert(shop.Article), ROWS)
+    session.execute(delete(shop.index.changes))
     session.commit()
     prepare(session, shop.index)
     session.commit()
@@ -108,6 +112,33 @@ def test_a_step_that_is_rolled_back_leaves_nothing(engine: Engine, session: Sess
     assert counts == [1 if table is shop.index.statistics else 0 for table in shop.index.tables]
     built(session, shop)
     check(session, shop)
+
+
+def test_a_rebuild_leaves_no_dead_postings_and_the_same_scores(engine: Engine, session: Session) -> None:
+    shop = articles(fields=WEIGHTS, config="simple")
+    shop.Base.metadata.create_all(engine)
+    session.execute(insert(shop.Article), ROWS[:250])
+    built(session, shop)
+    put(session, shop, ROWS[250:])
+    compact(session, shop.index, documents=100)
+    for key in (3, 5, 260, 390):  # merged and not; the removal of 5 is merged, that of 3 is not
+        drop(session, shop, key)
+        if key == 5:
+            merge(session, shop)
+            drop(session, shop, 7)
+    hashes = select(shop.index.documents.c.article_id, shop.index.documents.c.hash).order_by("article_id")
+    before = {row[0]: row[1] for row in session.execute(hashes)}
+    session.commit()
+    for step in rebuild(session, shop.index, most=100):
+        assert step > 0
+        check(session, shop)
+        session.commit()
+    merge(session, shop)
+    check(session, shop)
+    after = status(session, shop.index)
+    assert (after.dead, after.pending, after.documents) == (0, 0, 395)
+    assert after.postings == sum(session.scalars(select(func.cardinality(shop.index.documents.c.terms))))
+    assert {row[0]: row[1] for row in session.execute(hashes)} == before
 
 
 class Colour(enum.Enum):
@@ -160,3 +191,17 @@ def test_json_is_written_for_words_as_it_is_for_the_encoder(value: Any, session:
     )
     # jsonb has an order of keys of its own.
     assert Counter(re.split(r"[:;, ]+", written)) == Counter(re.split(r"[:;, ]+", as_text(value)))
+
+
+def test_backfill_builds_many_rows_at_once_and_encodes_each_once(engine: Engine, session: Session) -> None:
+    shop = articles(fields=WEIGHTS, config="simple")
+    shop.Base.metadata.create_all(engine)
+    rows = [{"id": n, "title": f"oak w{n % 9}", "body": "red chair"} for n in range(1, MANY + 101)]
+    session.execute(insert(shop.Article), rows)
+    session.commit()
+    assert backfill(engine, shop.index).written == len(rows)
+    assert session.scalar(select(func.min(shop.index.documents.c.id))) == 16_000
+    held = status(session, shop.index)
+    assert (held.documents, held.chunks, held.pending) == (len(rows), len(rows), 0)
+    check(session, shop)
+    assert backfill(engine, shop.index).written == 0

@@ -18,12 +18,14 @@ def put(session: Session, shop: Any, rows: Sequence[dict[str, Any]]) -> None:
     documents = [{"article_id": row["id"], "hash": b"", "length": 0.0, "terms": []} for row in rows]
     numbers = list(session.scalars(written, documents))
     add_documents(session, index, numbers)
+    session.execute(delete(index.changes))  # what the triggers have noted is done
 
 
 def built(session: Session, shop: Any, *, most: int = 20_000) -> None:
     """Index all rows that are not, in bulk, in steps of so many; commits."""
     prepare(session, shop.index)
     while build(session, shop.index, most=most):
+        session.execute(delete(shop.index.changes))
         session.commit()
 
 
@@ -34,3 +36,4 @@ def drop(session: Session, shop: Any, key: int) -> None:
     remove_documents(
         session, shop.index, session.scalars(select(documents.c.id).where(documents.c.article_id == key)).all()
     )
+    session.execute(delete(shop.index.changes))

@@ -6,9 +6,14 @@
 -- 16,000 document numbers make a range (the most that a pgvector `vector` holds), 1,048,576 make a span.
 
 -- words: the words of the query, times: how often each is in it. Only documents whose row in the table is still there;
--- where `allowed` is given, only those numbers. Ties by number.
+-- where `allowed` is given, only those numbers. Best first, ties by key.
+--
+-- Rows that changed and whose words are not indexed yet, the 200 that changed last, are scored as they are in the table,
+-- and count in N, n and the average length. One that has a number keeps it; one that is new has none, so where `allowed`
+-- is given it is left out, or with `unnumbered`, it comes beside the k best for the caller to filter.
 create or replace function {{fn:best}}(
-    words text[], times int4[], k int4, k1 float8 default {{k1}}, b float8 default {{b}}, allowed int4[] default null
+    words text[], times int4[], k int4, k1 float8 default {{k1}}, b float8 default {{b}}, allowed int4[] default null,
+    unnumbered bool default false
 )
 returns table ({{key_definitions}}, score float8)
 language plpgsql stable rows 100
@@ -24,7 +29,10 @@ as $$
 declare
     total_documents float8; average float8;             -- of this snapshot
     stored record;                                      -- what the stored weights were made with: average, k1, b
-    query int4[]; query_times int4[];                   -- the words that the dictionary has
+    query int4[]; query_times int4[];                   -- the words as terms, below 0 where the dictionary has none
+    stale int4[] := '{}';                               -- numbers whose rows changed: what is indexed of them does not count
+    live record;                                        -- those rows as they are, a number below 0 for one without
+    changed_documents float8 := 0; changed_length float8 := 0;
     t int4[]; w float8[]; q int4[];                     -- the terms that occur; idf x times; times
     pd int4[]; pt int4[]; pf real[];                    -- matches among the pending documents: document, term, frequency
     list_range int4[]; list_vector sparsevec[];         -- list rows, turned into rows of ranges
@@ -38,25 +46,80 @@ declare
     cd int4[]; cs real[];                               -- candidates by falling sum, and their sums
     taken int; done int; least_score float8; od int4[]; os float8[];
 begin
-    if cardinality(allowed) = 0 then
+    if cardinality(allowed) = 0 and not unnumbered then
         return;
     end if;
+    select array_agg(coalesce(term.id, -u.place::int4) order by u.place), array_agg(u.times order by u.place)
+    into query, query_times
+    from unnest(words, times) with ordinality as u(word, times, place)
+    left join {{term}} as term on term.term = u.word;
+
+    -- 0. What changed and is not indexed yet.
+    select null::tid[] as rows, null::oid[] as relations, null::int4[] as documents, null::int4[] as terms,
+           null::real[] as frequencies, null::real[] as lengths, null::int4[] as old_terms
+    into live;
+    if exists (select from {{change}}) then
+        with change as (
+            select {{companion_keys:z}},
+                   sum(case when pg_column_size({{first_key:z}}) > 8000 then 1000 else cardinality({{first_key:z}}) end) over (order by z.id desc) as upto
+            from (select * from {{change}} order by id desc limit 200) as z
+        ),
+        changed as materialized (
+            select (row_number() over ())::int4 as place, {{companion_keys:g}}
+            from (select distinct k.*
+                  from change as z
+                  cross join unnest({{companion_keys:z}}) as k({{companion_keys}})
+                  where z.upto <= 200) as g
+        ),
+        seen as materialized (
+            select g.place, d.id as old, d.length as old_length, d.terms as old_terms, m.ctid as row, m.tableoid as relation,
+                   coalesce(d.id, -g.place) as document, w.length, w.words as own, w.frequencies
+            from changed as g
+            left join {{document}} as d on {{same_keys:d,g}}
+            left join {{table}} as m on {{same_row:m,g}}
+            left join lateral (select coalesce(sum(word.frequency::float8), 0)::real as length, array_agg(word.term) as words,
+                                      array_agg(word.frequency) as frequencies
+                               from {{words:m}} as word) as w on m.ctid is not null
+        )
+        select x.rows, x.relations, y.documents, y.terms, y.frequencies, y.lengths, o.terms as old_terms,
+               x.stale, x.difference, x.length
+        into live
+        from (select array_agg(r.row order by r.place) as rows, array_agg(r.relation order by r.place) as relations,
+                     coalesce(array_agg(r.old) filter (where r.old is not null), '{}') as stale,
+                     count(r.row) - count(r.old) as difference,
+                     coalesce(sum(r.length::float8), 0) - coalesce(sum(r.old_length::float8), 0) as length
+              from seen as r) as x,
+             (select array_agg(r.document) as documents, array_agg(q.term) as terms, array_agg(u.frequency) as frequencies,
+                     array_agg(r.length) as lengths
+              from seen as r
+              cross join unnest(r.own, r.frequencies) as u(word, frequency)
+              join unnest(words, query) as q(word, term) on q.word = u.word) as y,
+             (select array_agg(u.term) as terms
+              from seen as r
+              cross join unnest(query) as u(term)
+              where u.term = any(r.old_terms)) as o;
+        stale := live.stale;
+        changed_documents := live.difference;
+        changed_length := live.length;
+        if allowed is not null and unnumbered then
+            k := k + cardinality(live.rows);
+        end if;
+    end if;
     -- 1. Statistics of this snapshot: of the merged documents, and of the pending ones.
-    select s.average, s.k1, s.b, s.documents + p.documents as documents, s.length + p.length as length, p.pending
+    select coalesce(s.average, 1) as average, coalesce(s.k1, 1) as k1, coalesce(s.b, 0) as b,
+           coalesce(s.documents, 0) + p.documents + changed_documents as documents,
+           coalesce(s.length, 0) + p.length + changed_length as length, p.pending
     into stored
-    from {{statistics}} as s,
-         (select count(*) as pending,
+    from (select count(*) as pending,
                  coalesce(sum(sign), 0)::float8 as documents,
                  coalesce(sum(sign * length::float8), 0) as length
-          from {{pending}}) as p;
-    if stored is null or stored.documents <= 0 then
+          from {{pending}}) as p
+    left join {{statistics}} as s on true;      -- no row: nothing was ever indexed
+    if stored.documents <= 0 then
         return;
     end if;
     total_documents := stored.documents;
     average := greatest(stored.length / stored.documents, 1e-30);
-    select array_agg(term.id), array_agg(u.times) into query, query_times
-    from unnest(words, times) as u(word, times)
-    join {{term}} as term on term.term = u.word;
 
     -- 2. The pending documents that have a term of the query; sign -1 takes a merged one away.
     if stored.pending > 0 then
@@ -82,7 +145,11 @@ begin
                 where p.term_id = any(query)
                 union all
                 select x.term, case when x.frequency > 0 then 1 else -1 end, null
-                from unnest(pt, pf) as x(term, frequency)) as y
+                from unnest(pt, pf) as x(term, frequency)
+                union all
+                select x.term, 1, null from unnest(live.terms) as x(term)
+                union all
+                select x.term, -1, null from unnest(live.old_terms) as x(term)) as y
           join unnest(query, query_times) as u(term, times) on u.term = y.term
           group by y.term
           having sum(y.n) > 0) as z;
@@ -232,12 +299,13 @@ begin
         -- 8. Their exact scores, the best first, until no sum that is left could reach the k-th score.
         loop
             done := taken;
-            with live as materialized (
+            with chosen as materialized (
                 select c.document, d.length::float8 as length,
                        greatest(stored.k1 * (1 - stored.b + stored.b * d.length / stored.average), 1e-30) as norm
                 from unnest(cd[1:taken]) as c(document)
                 join {{document}} as d on d.id = c.document
                 join {{table}} as m on {{same_row:m,d}}
+                where c.document <> all(stale)
             ),
             hit as (
                 -- tf behind weight = tf / (tf + norm). The weight went through float4 twice: within that error, the
@@ -257,7 +325,7 @@ begin
                                          end / p.idf) as weight
                             from (select document / 16000 as range, array_agg(document) as documents,
                                          array_agg(length) as lengths, array_agg(norm) as norms
-                                  from live
+                                  from chosen
                                   group by 1) as s
                             cross join unnest(t, w) as u(term, w)
                             cross join lateral (select p.weights, p.idf, case when taken > 60 then p.weights::vector end as spread
@@ -272,7 +340,7 @@ begin
                 select l.document, l.length, u.w,
                        coalesce(p.frequencies[f.place],
                                 round(l.norm * (p.codes[f.place] & 2047) / nullif(2047 - (p.codes[f.place] & 2047), 0)))
-                from live as l
+                from chosen as l
                 cross join unnest(t, w) as u(term, w)
                 join {{posting}} as p on p.term_id = u.term and p.place = -1 - (l.document >> 20)
                 cross join lateral width_bucket((l.document & 1048575) << 11 | 2047, p.codes) as f(place)
@@ -283,7 +351,12 @@ begin
                 join unnest(t, w) as u(term, w) on u.term = c.term
                 join {{document}} as d on d.id = c.document
                 join {{table}} as m on {{same_row:m,d}}
-                where c.frequency > 0 and (allowed is null or c.document = any(allowed))
+                where c.frequency > 0 and (allowed is null or c.document = any(allowed)) and c.document <> all(stale)
+                union all
+                select c.document, c.length, u.w, c.frequency
+                from unnest(live.documents, live.terms, live.frequencies, live.lengths) as c(document, term, frequency, length)
+                join unnest(t, w) as u(term, w) on u.term = c.term
+                where allowed is null or c.document = any(allowed) or (c.document < 0 and unnumbered)
             )
             select array_agg(z.document), array_agg(z.score), min(z.score) into od, os, least_score
             from (select h.document,
@@ -291,8 +364,8 @@ begin
                   from hit as h
                   where h.frequency > 0
                   group by h.document
-                  order by 2 desc, 1
-                  limit k) as z;
+                  order by 2 desc
+                  fetch first (k) rows with ties) as z;
             if coalesce(cardinality(od), 0) < k then
                 least_score := 0;
             end if;
@@ -304,10 +377,18 @@ begin
         exit when threshold <= 0 or (cardinality(od) >= k and least_score >= threshold * high);
     end loop;
     return query
-        select {{companion_keys:d}}, o.score * (k1 + 1)
-        from unnest(od, os) as o(document, score)
-        join {{document}} as d on d.id = o.document;
+        select {{companion_keys:f}}, f.score * (k1 + 1)
+        from (select {{companion_keys:d}}, o.score
+              from unnest(od, os) as o(document, score)
+              join {{document}} as d on d.id = o.document
+              union all
+              select {{keys:m}}, o.score
+              from unnest(od, os) as o(document, score)
+              join {{table}} as m on m.ctid = live.rows[-o.document] and m.tableoid = live.relations[-o.document]
+              where o.document < 0) as f
+        order by f.score desc, {{companion_keys:f}}
+        limit k;
 end
 $$;
-comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[]) is
+comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[], bool) is
     'The k best rows of the table by exact BM25, as keys with scores';

@@ -62,7 +62,7 @@ as $$
         delete from {{document}} where id = any(numbers) returning id, length, terms
     )
     insert into {{pending}} (document, sign, length, terms, frequencies)
-    select id, -1, length, terms, '{}'
+    select id, -1, length, array(select term from unnest(terms) as term order by term), '{}'
     from gone
     where id not in (select document from unmerged)
 $$;
@@ -71,12 +71,16 @@ comment on function {{fn:remove}}(int4[]) is 'Take documents out of the lexical 
 -- Build many at once: number the next rows, in the order of their keys, that have no document, and write their postings
 -- in whole ranges, past {{pending}}. Return how many there were, 0 at the end. One transaction, one at a time; readers go
 -- on. The hash of a document is that of `recipe`, which says how rows are indexed, and of its fields.
-create or replace function {{fn:build}}(recipe text, most int4 default 262144)
+--
+-- Or, where `highest` is given, number those anew that have numbers from `lowest` to it, and no posting; they keep their hash.
+create or replace function {{fn:build}}(recipe text, most int4 default 262144, lowest int4 default 0, highest int4 default -1)
 returns int4
 language plpgsql
 set search_path from current
 set jit = off
 set work_mem = '128MB'
+set parallel_setup_cost = 0         -- the words of a text cost far more than the planner thinks
+set parallel_tuple_cost = 0
 set extra_float_digits = 1          -- weights pass through text: every bit of them
 as $$
 #variable_conflict use_column
@@ -87,21 +91,23 @@ begin
     perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
     select {{keys:m}} into upto
     from {{table}} as m
-    where not exists (select from {{document}} as doc where {{same_row:m,doc}})
+    where highest < 0 and not exists (select from {{document}} as doc where {{same_row:m,doc}})
     order by {{keys:m}}
     offset most - 1 limit 1;
     bounded := found;
     first := (nextval(sequence) / 16000 + 1) * 16000;       -- whole ranges, of this build alone
     create temp table hybridsearch_built on commit drop as
-    select first - 1 + (row_number() over (order by {{keys:m}}))::int4 as document, {{keys:m}},
-           sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
-           coalesce(w.length, 0) as length, w.words, w.frequencies
-    from {{table}} as m
-    cross join lateral (select array_agg(word.term) as words, array_agg(word.frequency) as frequencies,
-                               sum(word.frequency::float8)::real as length
-                        from {{words:m}} as word) as w
-    where not exists (select from {{document}} as doc where {{same_row:m,doc}})
-      and (not bounded or ({{keys:m}}) <= ({{keys:upto}}));
+    select first - 1 + (row_number() over (order by {{keys:x}}))::int4 as document, {{keys:x}}, x.hash,
+           coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
+    from (select {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
+                 -- A subquery for one value: those of a join are not done by parallel workers.
+                 (select row(array_agg(word.term), array_agg(word.frequency), sum(word.frequency::float8))::hybridsearch.counted
+                  from {{words:m}} as word) as counted
+          from {{table}} as m
+          left join {{document}} as doc on {{same_row:m,doc}}
+          where case when highest < 0 then doc.id is null else doc.id between lowest and highest end
+            and (not bounded or ({{keys:m}}) <= ({{keys:upto}}))
+          offset 0) as x;
     get diagnostics built = row_count;
     if built = 0 then
         drop table pg_temp.hybridsearch_built;
@@ -136,15 +142,22 @@ begin
     cross join lateral (select (w.n + coalesce(merged.n, 0))::float8 as n) as z;
     analyze pg_temp.hybridsearch_known;
     create index on pg_temp.hybridsearch_built using brin (document) with (pages_per_range = 16);
-    create temp table hybridsearch_listed (term int4, span int4, code int4, tf real) on commit drop;
+    create temp table hybridsearch_entry (document int4, norm float8, ids int4[], tfs real[]) on commit drop;
     for block in first / 16000 .. (first + built - 1) / 16000 by 2 loop
-        perform {{fn:build_block}}(block * 16000, block * 16000 + 31999, s.average, s.k1, s.b);
+        perform {{fn:build_block}}(block * 16000, block * 16000 + 31999, s.average, s.k1, s.b, highest >= 0);
     end loop;
     insert into {{posting}} as p (term_id, place, documents, codes, frequencies)
-    select l.term, -1 - l.span, count(*), array_agg(l.code),
+    select l.id, -1 - l.span, count(*), array_agg(l.code),
            case when bool_or(l.tf is not null) then array_agg(l.tf) end
-    from (select * from pg_temp.hybridsearch_listed order by term, span, code) as l
-    group by l.term, l.span
+    from (select c.id, c.document >> 20 as span, (c.document & 1048575) << 11 | c.code as code,
+                 case when c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf then null else c.tf end as tf
+          from (select known.id, e.document, e.norm, u.tf, greatest(1, ceil(2047 * u.tf / (u.tf + e.norm)))::int4 as code
+                from pg_temp.hybridsearch_entry as e
+                cross join unnest(e.ids, e.tfs) as u(id, tf)
+                join pg_temp.hybridsearch_known as known on known.id = u.id and not known.sparse
+                offset 0) as c
+          order by id, span, code) as l
+    group by l.id, l.span
     on conflict (term_id, place) do update
     set documents = p.documents + excluded.documents,
         -- The new documents have the higher numbers.
@@ -152,15 +165,15 @@ begin
         frequencies = case when p.frequencies is not null or excluded.frequencies is not null
                            then coalesce(p.frequencies, array_fill(null::real, array[cardinality(p.codes)]))
                                 || coalesce(excluded.frequencies, array_fill(null::real, array[cardinality(excluded.codes)])) end;
-    drop table pg_temp.hybridsearch_built, pg_temp.hybridsearch_word, pg_temp.hybridsearch_known, pg_temp.hybridsearch_listed;
+    drop table pg_temp.hybridsearch_built, pg_temp.hybridsearch_word, pg_temp.hybridsearch_known, pg_temp.hybridsearch_entry;
     return built;
 end
 $$;
-comment on function {{fn:build}}(text, int4) is
+comment on function {{fn:build}}(text, int4, int4, int4) is
     'Number and index the words of the next rows that have no document, in one bounded step of whole ranges';
 
 -- A part of build: the documents from `first` to `last`, a few ranges, so that every sort stays in memory.
-create or replace function {{fn:build_block}}(first int4, last int4, average float8, k1 float8, b float8)
+create or replace function {{fn:build_block}}(first int4, last int4, average float8, k1 float8, b float8, renewed bool)
 returns void
 language plpgsql
 set search_path from current
@@ -170,39 +183,38 @@ set extra_float_digits = 1
 as $$
 #variable_conflict use_column
 begin
-    create temp table hybridsearch_block on commit drop as
-    select e.document, array_agg(e.id) as ids, array_agg(e.tf) as tfs,
-           greatest(k1 * (1 - b + b * min(e.length) / average), 1e-30)::float8 as norm
+    insert into pg_temp.hybridsearch_entry (document, norm, ids, tfs)
+    select e.document, greatest(k1 * (1 - b + b * min(e.length) / average), 1e-30)::float8, array_agg(e.id), array_agg(e.tf)
     from (select o.document, o.length, known.id, u.tf
           from pg_temp.hybridsearch_built as o
           cross join unnest(o.words, o.frequencies) as u(word, tf)
           join pg_temp.hybridsearch_known as known on known.word = u.word
           where o.document between first and last
-          order by o.document, known.id) as e
+          order by o.document) as e
     group by e.document;
-    insert into {{document}} (id, {{companion_keys}}, hash, length, terms)
-    select o.document, {{keys:o}}, o.hash, o.length, coalesce(z.ids, '{}')
-    from pg_temp.hybridsearch_built as o
-    left join pg_temp.hybridsearch_block as z on z.document = o.document
-    where o.document between first and last
-    order by o.document;
+    if renewed then
+        update {{document}} as d
+        set id = o.document, length = o.length, terms = coalesce(e.ids, '{}')
+        from pg_temp.hybridsearch_built as o
+        left join pg_temp.hybridsearch_entry as e on e.document = o.document
+        where {{same_row:o,d}} and o.document between first and last;
+    else
+        insert into {{document}} (id, {{companion_keys}}, hash, length, terms)
+        select o.document, {{keys:o}}, o.hash, o.length, coalesce(e.ids, '{}')
+        from pg_temp.hybridsearch_built as o
+        left join pg_temp.hybridsearch_entry as e on e.document = o.document
+        where o.document between first and last
+        order by o.document;
+    end if;
     insert into {{posting}} (term_id, place, documents, idf, weights)
-    select e.id, e.document / 16000, count(*), min(e.idf),
-           ('{' || string_agg((mod(e.document, 16000) + 1) || ':' || (e.tf / (e.tf + e.norm) * e.idf)::real, ',') || '}/16000')::sparsevec
-    from (select known.id, known.idf, z.document, z.norm, u.tf::float8 as tf
-          from pg_temp.hybridsearch_block as z
-          cross join unnest(z.ids, z.tfs) as u(id, tf)
-          join pg_temp.hybridsearch_known as known on known.id = u.id and known.sparse) as e
-    group by e.id, e.document / 16000;
-    insert into pg_temp.hybridsearch_listed (term, span, code, tf)
-    select c.id, c.document >> 20, (c.document & 1048575) << 11 | c.code,
-           case when c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf then null else c.tf end
-    from (select known.id, z.document, z.norm, u.tf, greatest(1, ceil(2047 * u.tf / (u.tf + z.norm)))::int4 as code
-          from pg_temp.hybridsearch_block as z
-          cross join unnest(z.ids, z.tfs) as u(id, tf)
-          join pg_temp.hybridsearch_known as known on known.id = u.id and not known.sparse
-          offset 0) as c;
-    drop table pg_temp.hybridsearch_block;
+    select x.id, x.document / 16000, count(*), min(x.idf),
+           ('{' || string_agg((mod(x.document, 16000) + 1) || ':' || (x.tf / (x.tf + x.norm) * x.idf)::real, ',') || '}/16000')::sparsevec
+    from (select known.id, known.idf, e.document, e.norm, u.tf::float8 as tf
+          from pg_temp.hybridsearch_entry as e
+          cross join unnest(e.ids, e.tfs) as u(id, tf)
+          join pg_temp.hybridsearch_known as known on known.id = u.id and known.sparse
+          where e.document between first and last) as x
+    group by x.id, x.document / 16000;
 end
 $$;
-comment on function {{fn:build_block}}(int4, int4, float8, float8, float8) is 'A part of a build: a few ranges of documents';
+comment on function {{fn:build_block}}(int4, int4, float8, float8, float8, bool) is 'A part of a build: a few ranges of documents';

@@ -1,0 +1,78 @@
+-- engine: sql
+-- Write a part of one lexical index anew beside the rest: the documents of its lowest ranges get new numbers, in whole
+-- ranges, with the words and the idf of now; the old ranges go, with the postings of removed documents that are in them.
+-- Return how many documents that were (1 where none is left of them), about `most`; 0 where none is below `before`. One transaction, one at a
+-- time; readers go on. A document keeps its hash.
+create or replace function {{fn:rebuild}}(before int4, most int4 default 262144)
+returns int4
+language plpgsql
+set search_path from current
+set jit = off
+set work_mem = '128MB'
+as $$
+#variable_conflict use_column
+declare
+    lowest int4; highest int4;
+begin
+    perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
+    select min(id) / 16000 * 16000 into lowest from {{document}} where id < before;
+    if lowest is null then
+        return 0;
+    end if;
+    select greatest(lowest, id / 16000 * 16000 - 16000) into highest
+    from {{document}} where id < before order by id offset most limit 1;
+    highest := coalesce(highest, (before - 1) / 16000 * 16000) + 15999;
+    create temp table hybridsearch_renewed on commit drop as
+    with unmerged as (
+        delete from {{pending}} where document between lowest and highest and sign = 1 returning document
+    )
+    select d.id, d.length, d.terms, d.id not in (select document from unmerged) as merged
+    from {{document}} as d
+    where d.id between lowest and highest;
+    -- What goes with the ranges and was not of a document that is still there, belonged to removed ones.
+    with ranges as (
+        delete from {{posting}} where place between lowest / 16000 and highest / 16000 returning term_id, documents as n
+    ),
+    lists as (
+        update {{posting}} as p
+        set codes = coalesce(x.codes, '{}'), frequencies = x.frequencies, documents = coalesce(cardinality(x.codes), 0)
+        from (select o.term_id, o.place, o.documents, y.codes, y.frequencies
+              from {{posting}} as o
+              cross join lateral (
+                  select array_agg(u.code order by u.code) as codes,
+                         case when bool_or(u.tf is not null) then array_agg(u.tf order by u.code) end as frequencies
+                  from unnest(o.codes, o.frequencies) as u(code, tf)
+                  where (u.code >> 11) + (-1 - o.place) * 1048576 not between lowest and highest) as y
+              where o.place between -1 - (highest >> 20) and -1 - (lowest >> 20)
+              offset 0) as x
+        where p.term_id = x.term_id and p.place = x.place and coalesce(cardinality(x.codes), 0) < x.documents
+        returning p.term_id, x.documents - p.documents as n
+    ),
+    removed as (
+        select g.term_id, sum(g.n) as n
+        from (table ranges
+              union all
+              table lists
+              union all
+              select term, -1 from pg_temp.hybridsearch_renewed, unnest(terms) as term where merged) as g
+        group by g.term_id
+        having sum(g.n) <> 0
+    )
+    -- Above 0 until the removal itself is merged.
+    insert into {{posting}} as p (term_id, place, documents)
+    select term_id, -2147483648, n from removed
+    on conflict (term_id, place) do update
+    set documents = p.documents + excluded.documents;
+    delete from {{posting}} where documents = 0;
+    update {{statistics}} as z
+    set documents = z.documents - x.documents, length = z.length - x.length
+    from (select count(*) as documents, coalesce(sum(length::float8), 0) as length
+          from pg_temp.hybridsearch_renewed
+          where merged) as x;
+    delete from {{document}} as d
+    where d.id between lowest and highest and not exists (select from {{table}} as m where {{same_row:m,d}});
+    drop table pg_temp.hybridsearch_renewed;
+    return greatest(1, {{fn:build}}('', 2147483647, lowest, highest));
+end
+$$;
+comment on function {{fn:rebuild}}(int4, int4) is 'Write the lowest ranges of the lexical index anew, in one bounded step';
