@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint smoke check picture quality bench-lexical load clean
+.PHONY: help demo test lint smoke check picture quality bench-lexical bench-updates load clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -54,6 +54,8 @@ bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SC
 
 load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
 	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)
+bench-updates: $(VENV)/.dev ## the size of the lexical index under 1,000,000 updates (takes hours)
+	$(BIN)/python benchmarks/lexical/updates.py
 
 clean: ## remove environments, the demo's database and build results
 	rm -rf $(VENV) .venv-* .demo dist build *.egg-info

@@ -19,7 +19,7 @@ from hybridsearch.lexical import DOUBLE, relation, routine
 from hybridsearch.model import SearchIndex
 
 BATCH = 16_000  # documents that one step of compaction merges, at most
-STEP = 262_144  # rows that one step of a build takes, at most
+STEP = 1_048_576  # rows that one step of a build takes, at most: a list is written once
 
 
 @dataclass(frozen=True)

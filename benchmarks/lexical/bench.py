@@ -24,12 +24,13 @@ import real
 import servers
 import zipf
 from measure import Search, summaries, summary, take_turns, timed
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, delete
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from systems import PgTextsearch, RankBm25, Sql, TsRank, copied, gin_build, load
 
 from hybridsearch.connect import sqlalchemy_url
+from hybridsearch.words import index_words
 
 RESULTS = Path(__file__).parents[1] / "results"
 SCALES = {"2k": 2_000, "20k": 20_000, "100k": 100_000, "300k": 300_000, "1m": 1_000_000}
@@ -153,17 +154,37 @@ def _ratios(mine: dict[str, float], other: dict[str, float]) -> dict[str, float]
     return {name.removesuffix("_ms"): mine[name] / other[name] for name in ("p50_ms", "p95_ms")}
 
 
-def _added(engine: Any, sql: Sql, count: int) -> dict[str, float]:
-    """Milliseconds to add a document of 60 words and commit it, on a connection that has done so before."""
-    texts = [" ".join(" ".join(words) for words in zipf.queries(12, terms=(5, 5), seed=n)) for n in range(60)]
+def _added(engine: Any, sql: Sql, count: int) -> dict[str, dict[str, float]]:
+    """Milliseconds to add a document of 60 words and commit it, on a connection that has done so before.
+
+    `words` is the index's part alone, in the transaction of the insert; `worker` is a commit of the insert and another
+    of all that a worker does in its first stage.
+    """
+    texts = [" ".join(" ".join(words) for words in zipf.queries(12, terms=(5, 5), seed=n)) for n in range(120)]
     with engine.connect() as connection, Session(connection) as session:
 
-        def add(number: int, body: str) -> None:
+        def insert(number: int) -> None:
+            body = texts[number - count - 1]
             connection.exec_driver_sql("insert into source (id, body) values (%s, %s)", (number, body))
+
+        def words(number: int) -> None:
+            insert(number)
             sql.add(session, [number])
             session.commit()
 
-        return summary([timed(partial(add, count + 1 + n, body)) for n, body in enumerate(texts)][10:])
+        def worker(number: int) -> None:
+            insert(number)
+            session.commit()
+            index_words(session, sql.index, wait=True)
+            session.commit()
+
+        found = {}
+        for place, work in enumerate((words, worker)):
+            first = count + 1 + 60 * place
+            found[work.__name__] = summary([timed(partial(work, first + n)) for n in range(60)][10:])
+            session.execute(delete(sql.index.changes))
+            session.commit()
+        return found
 
 
 def table(name: str, found: dict[str, Any]) -> None:

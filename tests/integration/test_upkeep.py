@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, func, select, text
+from sqlalchemy import URL, Engine, create_engine, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch.backfill import Upkeep, upkeep
 from hybridsearch.lexical import lexical
-from hybridsearch.postings import clean, compact, pending_count
+from hybridsearch.postings import clean, compact, pending_count, remove_documents
 from hybridsearch.schema import migrate
 from hybridsearch.status import status
 from tests.support import oracles
@@ -268,3 +268,26 @@ def test_pgvector_may_stand_in_any_schema(bare_database: URL) -> None:
 def merge_in_one_transaction(session: Session, shop: Any) -> None:
     assert compact(session, shop.index) > 0
     assert compact(session, shop.index) == 0
+
+
+def test_updates_do_not_make_the_index_grow(engine: Engine, session: Session, shop: Any) -> None:
+    chance = random.Random(11)
+    put(session, shop, [article(key, chance) for key in range(1, 1501)])
+    session.commit()
+    sizes = []
+    for _ in range(5):
+        for start in range(1, 1501, 300):
+            part = shop.index.documents.c.article_id.between(start, start + 299)
+            session.execute(delete(shop.Article).where(shop.Article.id.between(start, start + 299)))
+            remove_documents(session, shop.index, session.scalars(select(shop.index.documents.c.id).where(part)).all())
+            put(session, shop, [article(key, chance) for key in range(start, start + 300)])
+            merge(session, shop)
+        list(clean(session, shop.index))
+        session.commit()
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for table in shop.index.tables:
+                connection.exec_driver_sql(f"vacuum {table.name}")
+        sizes.append(status(session, shop.index).bytes)
+        session.commit()
+    assert sizes[-1] <= 1.1 * sizes[1], sizes
+    check(session, shop, WORDS[:3], 10)

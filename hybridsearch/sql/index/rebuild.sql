@@ -3,7 +3,7 @@
 -- ranges, with the words and the idf of now; the old ranges go, with the postings of removed documents that are in them.
 -- Return how many documents that were (1 where none is left of them), about `most`; 0 where none is below `before`. One transaction, one at a
 -- time; readers go on. A document keeps its hash.
-create or replace function {{fn:rebuild}}(before int4, most int4 default 262144)
+create or replace function {{fn:rebuild}}(before int4, most int4 default 1048576)
 returns int4
 language plpgsql
 set search_path from current

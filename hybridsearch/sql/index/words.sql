@@ -73,7 +73,7 @@ comment on function {{fn:remove}}(int4[]) is 'Take documents out of the lexical 
 -- on. The hash of a document is that of `recipe`, which says how rows are indexed, and of its fields.
 --
 -- Or, where `highest` is given, number those anew that have numbers from `lowest` to it, and no posting; they keep their hash.
-create or replace function {{fn:build}}(recipe text, most int4 default 262144, lowest int4 default 0, highest int4 default -1)
+create or replace function {{fn:build}}(recipe text, most int4 default 1048576, lowest int4 default 0, highest int4 default -1)
 returns int4
 language plpgsql
 set search_path from current
