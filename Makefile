@@ -54,6 +54,7 @@ bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SC
 
 load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
 	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)
+
 bench-updates: $(VENV)/.dev ## the size of the lexical index under 1,000,000 updates (takes hours)
 	$(BIN)/python benchmarks/lexical/updates.py
 

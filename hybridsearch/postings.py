@@ -15,8 +15,10 @@ from sqlalchemy import Integer, Text, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from hybridsearch.companions import RANGE
 from hybridsearch.lexical import DOUBLE, relation, routine
 from hybridsearch.model import SearchIndex
+from hybridsearch.state import lock
 
 BATCH = 16_000  # documents that one step of compaction merges, at most
 STEP = 1_048_576  # rows that one step of a build takes, at most: a list is written once
@@ -62,12 +64,21 @@ def rebuild(session: Session, index: SearchIndex, *, most: int = STEP) -> Iterat
     """Write the whole index anew beside the old one, a part at a time; yield how many documents each had.
 
     Documents get new numbers, without gaps, with the idf of now; what belongs to removed documents goes. The caller
-    commits after each step; readers go on. Nobody else may number documents of the index in the meantime.
+    commits after each step; readers go on, the words of changed rows wait.
     """
+    lock(session, index, "words")
     last = session.scalar(select(func.max(index.documents.c.id))) or 0
     arguments = (cast(last + 1, Integer), cast(most, Integer))
     while step := session.scalar(select(routine(index, "rebuild", *arguments))):
         yield int(step)
+        lock(session, index, "words")
+
+
+def is_spread(session: Session, index: SearchIndex) -> bool:
+    """Return whether the documents' numbers span more than twice the ranges that they need: each costs a query time."""
+    number = index.documents.c.id
+    first, last, count = session.execute(select(func.min(number), func.max(number), func.count())).one()
+    return bool(count) and (last - first) // RANGE > 2 * (count // RANGE) + 1
 
 
 def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> int:

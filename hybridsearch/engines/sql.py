@@ -39,8 +39,11 @@ class SqlEngine:
         return postings.compact(session, index)
 
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
-        """Drop the postings of removed documents."""
+        """Drop the postings of removed documents; where those that are left are far apart, bring them together."""
         yield from postings.clean(session, index)
+        if postings.is_spread(session, index):
+            for _ in postings.rebuild(session, index):
+                yield 0
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Count the pending documents and removals."""

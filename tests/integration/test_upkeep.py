@@ -270,6 +270,23 @@ def merge_in_one_transaction(session: Session, shop: Any) -> None:
     assert compact(session, shop.index) == 0
 
 
+def test_upkeep_brings_documents_together_whose_numbers_are_far_apart(
+    engine: Engine, session: Session, shop: Any
+) -> None:
+    chance = random.Random(13)
+    number = shop.index.documents.c.id
+    for first in (1, 101, 201):
+        put(session, shop, [article(key, chance) for key in range(first, first + 100)])
+        session.execute(select(func.setval(func.pg_get_serial_sequence("article_document", "id"), first * 1000)))
+    session.commit()
+    assert session.scalar(select(func.max(number) - func.min(number))) > 100_000
+    session.commit()
+    assert upkeep(engine, shop.index).merged == 300
+    assert session.scalar(select(func.max(number) - func.min(number))) == 299
+    assert status(session, shop.index).dead == 0
+    check(session, shop, WORDS[:3], 10)
+
+
 def test_updates_do_not_make_the_index_grow(engine: Engine, session: Session, shop: Any) -> None:
     chance = random.Random(11)
     put(session, shop, [article(key, chance) for key in range(1, 1501)])
