@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 from hybridsearch.errors import HybridSearchError, MissingDependency
 
@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hybridsearch.application import choose, connected, find_indexes
+from hybridsearch.bm25 import EngineName
 from hybridsearch.cli_base import App, AsJson, Database, IndexName, console, print_json
 from hybridsearch.cli_upkeep import upkeep
 from hybridsearch.database import explained
@@ -33,6 +34,7 @@ from hybridsearch.evaluation import evaluate
 from hybridsearch.keys import typed
 from hybridsearch.schema import migrate as apply_migrations
 from hybridsearch.searcher import HybridSearch
+from hybridsearch.segmentation import jieba_words
 
 app = typer.Typer(
     help="Hybrid search inside the PostgreSQL you already have.",
@@ -133,11 +135,21 @@ def evaluate_command(
     database: Database = None,
     encoder: Annotated[str, typer.Option("--encoder", help="The encoder, by name.")] = "minilm",
     config: Annotated[str, typer.Option("--config", help="The text search configuration.")] = "english",
+    lexical: Annotated[str, typer.Option("--engine", help="Who ranks by words: sql, memory or pg_textsearch.")] = "sql",
+    jieba: Annotated[bool, typer.Option("--jieba", help="Cut Chinese by jieba; with --engine memory.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure each leg and the fusion on a judged collection, in a scratch schema that is dropped at the end."""
     with connected(database) as engine, filling(Console(stderr=True), dataset.name, None) as advance:
-        found = evaluate(engine, dataset, encoder=encoder, config=config, on_page=advance)
+        found = evaluate(
+            engine,
+            dataset,
+            encoder=encoder,
+            config=config,
+            lexical=cast("EngineName", lexical),
+            segmenter=jieba_words if jieba else None,
+            on_page=advance,
+        )
     if as_json:
         print_json([asdict(one) for one in found])
     else:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from hybridsearch.backfill import backfill
-from hybridsearch.bm25 import BM25
+from hybridsearch.bm25 import BM25, EngineName
 from hybridsearch.database import explained
 from hybridsearch.encoders import Encoder
 from hybridsearch.errors import ConfigurationError, MissingDependency
@@ -32,6 +32,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.schema import migrate
 from hybridsearch.searcher import HybridSearch
+from hybridsearch.segmentation import Segmenter
 from hybridsearch.state import forget_encoder
 
 DEPTH = 100
@@ -88,18 +89,24 @@ def evaluate(
     encoder: str | Encoder = "minilm",
     config: str = "english",
     bm25: BM25 | None = None,
+    lexical: EngineName = "sql",
+    segmenter: Segmenter | None = None,
     on_page: Progress = lambda page: None,
 ) -> list[Quality]:
-    """Index a collection and measure it; return the quality of each leg and of the fusion. Leaves nothing behind."""
+    """Index a collection and measure it; return the quality of each leg and of the fusion. Leaves nothing behind.
+
+    `lexical` is the engine that ranks by words, `segmenter` what cuts Chinese for the engine `memory`.
+    """
     collection = read_collection(folder)
-    with _scratch_index(engine, encoder, config, bm25) as index:
+    declared = {"encoder": encoder, "config": config, "bm25": bm25, "engine": lexical, "segmenter": segmenter}
+    with _scratch_index(engine, declared) as index:
         _load(engine, index, collection)
         backfill(engine, index, on_page=on_page)
         return [_quality(system, run, collection) for system, run in _runs(engine, index, collection).items()]
 
 
 @contextmanager
-def _scratch_index(engine: Engine, encoder: str | Encoder, config: str, bm25: BM25 | None) -> Iterator[SearchIndex]:
+def _scratch_index(engine: Engine, declared: Mapping[str, Any]) -> Iterator[SearchIndex]:
     schema = f"hybridsearch_eval_{uuid.uuid4().hex[:12]}"
 
     class Base(DeclarativeBase):
@@ -112,7 +119,7 @@ def _scratch_index(engine: Engine, encoder: str | Encoder, config: str, bm25: BM
         title: Mapped[str]
         text: Mapped[str]
 
-    index = SearchIndex(Document, ["title", "text"], title="title", encoder=encoder, config=config, bm25=bm25)
+    index = SearchIndex(Document, ["title", "text"], title="title", **declared)
     with explained(index), engine.begin() as connection:
         migrate(connection)
         connection.execute(CreateSchema(schema))
@@ -141,7 +148,7 @@ def _runs(engine: Engine, index: SearchIndex, collection: Collection) -> dict[st
         for key in collection.judgements:
             if not collection.queries[key].strip():
                 continue  # a blank query finds nothing
-            query = search.encode(collection.queries[key])
+            query = search.read(session, search.encode(collection.queries[key]))
             for system, legs in systems.items():
                 ranking = search.select(query, limit=DEPTH, candidates=DEPTH, legs=legs)
                 runs[system][key] = {row[0]: row.score for row in session.execute(ranking)}

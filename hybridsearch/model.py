@@ -32,7 +32,9 @@ from hybridsearch.companions import HNSW, Companions
 from hybridsearch.definition import Definition
 from hybridsearch.encoders import Encoder, load_encoder
 from hybridsearch.errors import DeclarationError
+from hybridsearch.fields import config_of, type_of, weights_of
 from hybridsearch.routines import define, undefine
+from hybridsearch.segmentation import Segmenter, checked_segmenter
 from hybridsearch.storage import Kind, Storage
 from hybridsearch.template import render
 
@@ -51,8 +53,9 @@ class SearchIndex:
     out with their label); without it they follow one another. `storage` keeps dense vectors as `halfvec`, `vector` or
     `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration,
     or a column that names each row's own ("german", "de"); rows that name none PostgreSQL knows have `default_config`.
-    `engine` ranks by words: "sql", "memory" or "pg_textsearch" (docs/engines.md). `name` is the prefix of the companion
-    tables (the model's table by default): give one to put a second index on a model.
+    `engine` ranks by words: "sql", "memory" or "pg_textsearch" (docs/engines.md); "memory" takes a `segmenter`, which
+    cuts Chinese into words (`hybridsearch.segmentation.jieba_words`). `name` is the prefix of the companion tables (the
+    model's table by default): give one to put a second index on a model.
 
     Raises DeclarationError for what cannot be built.
     """
@@ -71,6 +74,7 @@ class SearchIndex:
         dimensions: int | None = None,
         bm25: BM25 | None = None,
         engine: EngineName = "sql",
+        segmenter: Segmenter | None = None,
         hnsw: HNSW | None = None,
         name: str | None = None,
     ) -> None:
@@ -78,17 +82,18 @@ class SearchIndex:
         self.mapper = _mapper(model)
         self.table = _table(self.mapper)
         self.name = _name(self.table.name if name is None else name)
-        self.fields = _weights(self.mapper, fields)
+        self.fields = weights_of(self.mapper, fields)
         self.title = title
         if title is not None and title not in self.fields:
             raise DeclarationError(f'index "{self.name}": the title {title!r} is not one of the fields')
         self.template = template
         if template is not None:
             render(template, dict.fromkeys(self.fields, ""))
-        self.config_column, self.config = _config(self.mapper, config, default_config)
+        self.config_column, self.config = config_of(self.mapper, config, default_config)
         self.query_config = self.config
         self.bm25 = bm25 or BM25()
         self.engine = checked_engine(self.name, engine, self.bm25, self.fields)
+        self.segmenter = checked_segmenter(self.name, engine, segmenter)
         self.hnsw = hnsw or HNSW()
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.storage = _storage(self.name, self.encoder, storage, dimensions)
@@ -117,7 +122,7 @@ class SearchIndex:
             name=self.name,
             namespace=self.table.schema,
             table=self.table.name,
-            keys={key.name: key.type.compile(_dialect) for key in self.keys},
+            keys={key.name: type_of(key, _dialect) for key in self.keys},
             fields={columns[name].name: weight for name, weight in self.fields.items()},
             config=self.config,
             config_column=None if self.config_column is None else self.config_column.name,
@@ -217,18 +222,6 @@ def _follow(index: SearchIndex) -> None:
     event.listen(metadata, "before_drop", dropped)
 
 
-def _config(
-    mapper: Mapper[Any], config: str | InstrumentedAttribute[Any], default: str
-) -> tuple[Column[Any] | None, str]:
-    """The column that names each row's configuration, if there is one, and the configuration of the others."""
-    if isinstance(config, str):
-        return None, config
-    parent = config.parent if isinstance(config, InstrumentedAttribute) else None
-    if not isinstance(parent, Mapper) or not mapper.isa(parent):
-        raise DeclarationError(f"config is {config!r}: give a name, or a column of {mapper.class_.__name__}")
-    return _field_column(mapper, config.key), default
-
-
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:
     made = encoder.dimensions
     if dimensions is not None and dimensions > made:
@@ -269,35 +262,3 @@ def _check_key_names(index: str, names: Iterable[str]) -> None:
                 f'index "{index}": the key column "{name}" of its tables would have {len(name.encode())} bytes, '
                 f"PostgreSQL takes {MAX_IDENTIFIER}: shorten the name of the table or of its key"
             )
-
-
-def _weights(mapper: Mapper[Any], fields: Mapping[str, float] | Iterable[str]) -> Mapping[str, float]:
-    if isinstance(fields, str):
-        raise DeclarationError(f"fields is the string {fields!r}: give a mapping or a sequence of names")
-    weights = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields, 1.0)
-    if not weights:
-        raise DeclarationError(f"{mapper.class_.__name__}: an index needs at least one field")
-    for name, weight in weights.items():
-        _field_column(mapper, name)
-        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-            raise DeclarationError(f"{mapper.class_.__name__}.{name}: weight {weight!r} is not a positive number")
-    return {name: float(weight) for name, weight in weights.items()}
-
-
-def _field_column(mapper: Mapper[Any], name: str) -> Column[Any]:
-    """The column behind an attribute; raises DeclarationError where there is none of the model's own table."""
-    model = mapper.class_.__name__
-    if name not in mapper.column_attrs:
-        known = ", ".join(sorted(mapper.column_attrs.keys()))
-        raise DeclarationError(f"{model} has no column attribute {name!r}; it has {known}")
-    column = mapper.column_attrs[name].columns[0]
-    if not isinstance(column, Column):
-        raise DeclarationError(
-            f"{model}.{name} is an expression: a field has to be a column, which a trigger can follow"
-        )
-    if column.table is not mapper.local_table:
-        raise DeclarationError(
-            f'{model}.{name} is a column of "{column.table.name}": an index covers one table, '
-            f"declare it on the class of that table"
-        )
-    return column

@@ -1,7 +1,7 @@
 """Weighted term counts of texts, by the SQL function that every engine and every query goes through."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import DOUBLE_PRECISION, Integer, Text, cast, column, func, literal, select, true
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.lexical import configuration, terms_of
 from hybridsearch.model import SearchIndex
+from hybridsearch.segmentation import take
 
 Counts = Mapping[str, float]
 
@@ -24,8 +25,25 @@ class Content:
     config: str | None = None
 
 
-def analysed(session: Session, index: SearchIndex, contents: Sequence[Content]) -> dict[int, Counts]:
-    """Return the weighted term counts of every document that has a term."""
+def analysed(session: Session, index: SearchIndex, contents: Sequence[Content]) -> Mapping[int, Counts]:
+    """Return the weighted term counts of every document that has a term.
+
+    Where the index has a segmenter, Chinese becomes its words; everything else the terms of `hybridsearch.terms`.
+    """
+    segmented: list[tuple[Content, list[str]]] = []
+    if index.segmenter is not None:
+        parted = [(content, *take(index.segmenter, content.text)) for content in contents]
+        contents = [replace(content, text=rest) for content, rest, _ in parted]
+        segmented = [(content, words) for content, _, words in parted]
+    counts = {document: dict(known) for document, known in _in_sql(session, index, contents).items()}
+    for content, words in segmented:
+        for word in words:
+            known = counts.setdefault(content.document, {})
+            known[word] = known.get(word, 0.0) + content.weight
+    return counts
+
+
+def _in_sql(session: Session, index: SearchIndex, contents: Sequence[Content]) -> dict[int, Counts]:
     given = (
         func.unnest(
             _array([content.document for content in contents], Integer),

@@ -1,5 +1,6 @@
 """The memory engine's own: how fresh it is, what it reads again, what it refuses, Okapi's idf."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch import BM25, DeclarationError, HybridSearch, QueryError
 from hybridsearch.engines.memory import MAX_DOCUMENTS
+from hybridsearch.segmentation import jieba_words
 from tests.support import oracles
 from tests.support.models import articles
 from tests.support.ranked import QUERIES, filled, scores, terms, words_of
@@ -79,3 +81,16 @@ def test_an_engine_that_there_is_not_is_refused() -> None:
         articles(engine="lucene")
     with pytest.raises(DeclarationError, match="BM25 idf is 'tf'"):
         BM25(idf="tf")  # type: ignore[arg-type]
+
+
+def test_chinese_is_cut_by_jieba_where_the_index_has_it_as_its_segmenter(engine: Engine, session: Session) -> None:
+    shop = articles(engine="memory", segmenter=jieba_words, fields={"title": 2.0, "body": 1.0})
+    shop.Base.metadata.create_all(engine)
+    rows = [{"id": 1, "title": "红色的椅子", "body": "橡木 oak chairs"}, {"id": 2, "title": "色的", "body": "椅子"}]
+    session.execute(insert(shop.Article), rows)
+    assert set(scores(session, shop, "椅子")) == {1, 2}
+    assert set(scores(session, shop, "红色")) == {1}
+    found = scores(session, shop, "椅子 chair")
+    counts = {1: dict.fromkeys(jieba_words("红色的椅子"), 2.0) | {"橡木": 1.0, "oak": 1.0, "chair": 1.0}}
+    counts[2] = dict.fromkeys(jieba_words("色的"), 2.0) | {"椅子": 1.0}
+    assert found == pytest.approx(oracles.bm25(Counter(["椅子", "chair"]), counts), rel=1e-6)

@@ -264,3 +264,8 @@ def test_hnsw_parameters_at_the_ends_of_the_range_are_taken(given: dict[str, int
 def test_bm25_parameters_out_of_range_are_refused(given: dict[str, float]) -> None:
     with pytest.raises(DeclarationError, match=r"BM25 (k1|b) is .*: give a number from 0"):
         BM25(**given)
+
+
+def test_the_definition_has_the_types_of_keys_without_their_collation() -> None:
+    index = declare(keyed(("id", Text(collation="C")), ("code", String(30))))
+    assert index.definition.keys == {"id": "TEXT", "code": "VARCHAR(30)"}
