@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint smoke check picture quality bench-lexical bench-updates load clean
+.PHONY: help demo test lint smoke check picture quality bench-lexical bench-updates load bench-query fuzz clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -52,11 +52,17 @@ quality: $(VENV)/.dev ## measure judged collections (DATA=folder of collections)
 bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SCALE=20k to 1m, DATA=folder of collections)
 	$(BIN)/python benchmarks/lexical/bench.py --scale $(or $(SCALE),20k) $(if $(DATA),--data $(DATA))
 
+fuzz: $(VENV)/.dev ## hostile arguments of every kind: CASES (10,000) of each
+	HYBRIDSEARCH_FUZZ=$(or $(CASES),10000) $(BIN)/python -m pytest tests/integration/test_hostile.py
+
 load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
 	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)
 
 bench-updates: $(VENV)/.dev ## the size of the lexical index under 1,000,000 updates (takes hours)
 	$(BIN)/python benchmarks/lexical/updates.py
+
+bench-query: $(VENV)/.dev ## legs, hybrid, filters beside the usual recipe (SCALE=100k or 1m, DATA=folder of collections)
+	$(BIN)/python benchmarks/query/bench.py --scale $(or $(SCALE),100k) $(if $(DATA),--data $(DATA))
 
 clean: ## remove environments, the demo's database and build results
 	rm -rf $(VENV) .venv-* .demo dist build *.egg-info

@@ -22,11 +22,13 @@ from hybridsearch.errors import (
     ServerUnreachable,
     StatementTimeout,
 )
+from hybridsearch.facets import Count, Facet
 from hybridsearch.fusion import fuse, rrf
 from hybridsearch.hits import Hit, Hits
 from hybridsearch.model import SearchIndex
 from hybridsearch.observation import SearchRecord
 from hybridsearch.options import Options
+from hybridsearch.paging import HitPage
 from hybridsearch.query import Query
 from hybridsearch.searcher import HybridSearch, Rerank
 from hybridsearch.settings import Settings
@@ -39,6 +41,7 @@ __all__ = [
     "HNSW",
     "Boost",
     "ConfigurationError",
+    "Count",
     "DatabaseError",
     "DeclarationError",
     "Encoder",
@@ -46,8 +49,10 @@ __all__ = [
     "EncoderMismatch",
     "Encoding",
     "ExtensionMissing",
+    "Facet",
     "Highlight",
     "Hit",
+    "HitPage",
     "Hits",
     "HybridSearch",
     "HybridSearchError",

@@ -21,8 +21,9 @@ from hybridsearch.limits import limited
 from hybridsearch.model import SearchIndex
 from hybridsearch.observation import Watch
 from hybridsearch.options import Plan
+from hybridsearch.prepared import prepared
 from hybridsearch.query import Query
-from hybridsearch.ranking import fused, leg_names, legs, ranking
+from hybridsearch.ranking import fused, leg_names, legs
 from hybridsearch.suggestion import suggest
 
 DOUBLE = Float(53)
@@ -49,7 +50,7 @@ def _hits(session: Session, index: SearchIndex, query: Query, plan: Plan, watch:
         share = 0.5 if len(names) > 1 else 1.0  # the other half is for the legs one by one
         try:
             with watch.stage("query"), limited(session, watch.left and watch.left * share):
-                return _read(session, index, query, ranking(index, query, plan).limit(plan.limit))
+                return Hits(hit_of(row) for row in session.execute(*prepared(index, query, plan)))
         except StatementTimeout:
             if len(names) == 1:
                 raise

@@ -137,7 +137,7 @@ def _met(
     before = func.array_agg(key).over(order_by=distance if order is None else order, rows=(None, -1))
     met = (
         select(*keys, distance.label("distance"), key.label("key"), before.label("before"))
-        .where(not_(few), *_scan_settings(max(ef_search, wanted)), of_model(index, chunks, where))
+        .where(not_(few), *scan_settings(max(ef_search, wanted)), of_model(index, chunks, where))
         .subquery("met")
     )
     new = met.c.before.is_(None) | (met.c.key != all_(met.c.before))
@@ -180,7 +180,7 @@ def _compared(
     return select(best.limit(constant(candidates)).subquery())
 
 
-def _scan_settings(ef_search: int) -> list[Condition]:
+def scan_settings(ef_search: int) -> list[Condition]:
     """Conditions that are always true, and set the scan's size for this transaction before the scan starts.
 
     An uncorrelated subquery is a one-time filter above the scan: the executor decides it before it asks the index for

@@ -48,7 +48,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
 from hybridsearch.ranking import fused, leg_names, legs
-from hybridsearch.sparse import sparse_vector
+from hybridsearch.sparse_vector import sparse_vector
 
 
 def explain(session: Session, index: SearchIndex, query: Query, plan: Plan) -> list[Explanation]:

@@ -83,7 +83,8 @@ def checked_text(text: str, max_length: int) -> str:
 
 def _dense(index: SearchIndex, given: Any) -> npt.NDArray[np.float32]:
     try:
-        vector: npt.NDArray[np.float32] = np.asarray(given, dtype=np.float32)
+        with np.errstate(all="ignore"):  # what becomes infinite is refused below
+            vector: npt.NDArray[np.float32] = np.asarray(given, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise QueryError(f"the dense vector is not one of numbers: {error}") from error
     sizes = {index.storage.dimensions, index.encoder.dimensions}

@@ -7,8 +7,8 @@ hits = await search.search_async(async_session, "forgot my password")
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from hybridsearch.answer import answer
-from hybridsearch.database import connecting, explained
+from hybridsearch.browsing import Browsing
+from hybridsearch.database import explained
 from hybridsearch.encoders import Encoder
 from hybridsearch.encoders.cache import LRU, QueryCache
 from hybridsearch.encoding import work_of
@@ -27,15 +28,18 @@ from hybridsearch.errors import EncoderError, EncoderMismatch, QueryError
 from hybridsearch.explain import explain
 from hybridsearch.explanation import Explanation
 from hybridsearch.hits import Hit, Hits
+from hybridsearch.indexing import refresh
 from hybridsearch.missed import WhyNot, why_not
 from hybridsearch.model import SearchIndex
 from hybridsearch.observation import SearchRecord, Watch, watching
 from hybridsearch.options import Options, Plan, checked_count, plan
+from hybridsearch.page import Page
 from hybridsearch.patience import Patience
 from hybridsearch.query import Query, checked, checked_text
 from hybridsearch.ranking import leg_names, ranking
 from hybridsearch.rerank import Scorer
 from hybridsearch.rerank import rerank as reordered
+from hybridsearch.sessions import run_async, session_of
 from hybridsearch.settings import Settings, Syntax, from_environment
 from hybridsearch.state import check_encoder
 from hybridsearch.syntax import Parsed, parse
@@ -54,7 +58,7 @@ class Rerank:
     batch: int = 32
 
 
-class HybridSearch:
+class HybridSearch(Browsing):
     """Searches one index. Make it once and share it between threads; the encoder is loaded at its first use.
 
     `store` keeps the encodings of recent queries: an LRU of this process by default, a SharedStore for all of them.
@@ -156,12 +160,17 @@ class HybridSearch:
         plan = self.plan(**options)
         with self._watching(plan) as watch:
             query, plan = await asyncio.to_thread(self._understood, text, plan, watch)
-            if isinstance(connection, AsyncSession):
-                with explained(self.index), connecting():
-                    await connection.connection(bind_arguments={"mapper": self.index.mapper})
-            found: Callable[..., Hits] = self._found
-            hits = await connection.run_sync(found, query, _deep(plan, rerank, query), watch)
+            deep = _deep(plan, rerank, query)
+            hits = await run_async(self.index, connection, lambda opened: self._found(opened, query, deep, watch))
             return await asyncio.to_thread(self._ordered, rerank, query, hits, plan.limit, watch)
+
+    def refresh(self, session: Session, /) -> Page:
+        """Index what has changed, here and in the caller's transaction: for an application without a worker.
+
+        Raises EncoderError where the encoder fails at everything, EncoderMismatch if another one filled the index.
+        """
+        with explained(self.index):
+            return refresh(session, self.index)
 
     def explain(
         self, connection: Session | Connection, text: str | Query, /, **options: Unpack[Options]
@@ -265,13 +274,3 @@ def _deep(plan: Plan, order: Rerank | None, query: Query) -> Plan:
         raise QueryError("a query without words cannot be reranked: give its text as well")
     limit = max(plan.limit, checked_count("rerank top", order.top))
     return replace(plan, limit=limit, candidates=max(limit, plan.candidates))
-
-
-@contextmanager
-def session_of(connection: Session | Connection) -> Iterator[Session]:
-    """Yield a session: the one given, or one on the connection, in whose transaction it takes part."""
-    if isinstance(connection, Session):
-        yield connection
-        return
-    with Session(connection, join_transaction_mode="rollback_only") as session:
-        yield session

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     max_query_length: int = Field(default=10_000, ge=1)
     """Characters; a longer query is refused."""
 
+    cursor_secret: str = "hybridsearch"
+    """What cursors of pages are signed with; the same in all processes that serve one search."""
+
     syntax: Syntax = "web"
     """What a text may say: "web" has "phrases", -exclusions and prefix*; "plain" takes every character as it stands."""
 

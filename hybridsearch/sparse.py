@@ -6,12 +6,12 @@ sparse(index, {17: 0.21, 902: 0.08}, candidates=100)     # Select(article_id, di
 from collections.abc import Mapping
 from typing import Any
 
-from pgvector import SparseVector
 from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy import ColumnElement, Select, func, select, type_coerce
 
-from hybridsearch.errors import QueryError
+from hybridsearch.conditions import of_model
 from hybridsearch.model import SearchIndex
+from hybridsearch.sparse_vector import sparse_vector
 
 
 def sparse(
@@ -32,14 +32,8 @@ def sparse(
     keys = index.key_columns(chunks)
     best = func.min(distance).label("distance")
     leg = select(*keys, best).where(distance < 0)
-    if where is not None:
+    if where is None:
+        leg = leg.where(of_model(index, chunks))
+    else:
         leg = leg.join(index.table, index.same_row(chunks)).where(where)
     return leg.group_by(*keys).order_by(best, *keys).limit(candidates)
-
-
-def sparse_vector(index: SearchIndex, weights: Mapping[int, float]) -> SparseVector:
-    """Return weights as a value of the index's sparse column."""
-    dimensions = index.encoder.sparse_dimensions
-    if dimensions is None:
-        raise QueryError(f'index "{index.name}" has no sparse leg: encoder "{index.encoder.name}" has no sparse head')
-    return SparseVector(dict(weights), dimensions)

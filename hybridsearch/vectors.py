@@ -22,7 +22,7 @@ from hybridsearch.encoding import work_of
 from hybridsearch.errors import EncoderError
 from hybridsearch.model import SearchIndex
 from hybridsearch.queue import finish, put_back
-from hybridsearch.sparse import sparse_vector
+from hybridsearch.sparse_vector import sparse_vector
 from hybridsearch.state import hold_encoder
 
 TEXTS = 64  # in one call of the encoder: what a deadline is for

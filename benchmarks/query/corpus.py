@@ -94,18 +94,26 @@ def build(engine: Engine, chunks: int, report: Callable[[str, float], None] = la
         ("lexical", lambda: _lexical(engine)),
         ("analyze", lambda: _analyze(engine)),
     ]
-    done = _done(engine)
     for name, step in steps:
-        if name in done:
-            continue
-        begun = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - begun
-        with engine.begin() as connection:
-            connection.execute(
-                text("insert into bench.step values (:name, :seconds)"), {"name": name, "seconds": seconds}
-            )
-        report(name, seconds)
+        once(engine, name, step, report)
+
+
+def once(
+    engine: Engine,
+    name: str,
+    step: Callable[[], None],
+    report: Callable[[str, float], None] = lambda step, seconds: None,
+) -> None:
+    """Do a step unless it was done in this database, and note how long it took."""
+    if name in _done(engine):
+        return
+    begun = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - begun
+    with engine.begin() as connection:
+        values = {"name": name, "seconds": seconds}
+        connection.execute(text("insert into bench.step values (:name, :seconds)"), values)
+    report(name, seconds)
 
 
 def seconds(engine: Engine) -> dict[str, float]:

@@ -1,0 +1,94 @@
+"""A place in a list that was ranked once, as text: what a page hands to the next one. Pure: no I/O.
+
+    text = write(Cursor(digest(...), ("dense", "lexical"), entries), secret)
+    read(text, secret).entries
+
+The rest of the list travels in the cursor, so that pages neither repeat nor skip a document while rows change. It is
+signed; a cursor that was changed, or is of another query, is refused. What is shown does not hang on the signature:
+the filter and the role's own rights hold on every page.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hybridsearch.errors import QueryError
+
+SIGNATURE = 16  # bytes
+LONGEST = 200_000  # characters
+MOST_BYTES = 1_000_000  # unpacked
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document of the list: the columns of its key as PostgreSQL writes them, its score, its rank in each leg."""
+
+    key: tuple[str, ...]
+    score: float
+    ranks: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What is left of a list: of which query, by which legs, how many there were, and whether these are all."""
+
+    digest: str
+    legs: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    total: int
+    exact: bool
+
+
+def digest(*parts: Any) -> str:
+    """Return a short name of a query: of values that are written the same way in every process."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def write(cursor: Cursor, secret: str) -> str:
+    """Return the cursor as text of letters, digits, - and _."""
+    content = [
+        cursor.digest,
+        cursor.legs,
+        cursor.total,
+        cursor.exact,
+        [[entry.key, entry.score, entry.ranks] for entry in cursor.entries],
+    ]
+    packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)
+    return base64.urlsafe_b64encode(_signature(packed, secret) + packed).decode().rstrip("=")
+
+
+def read(text: Any, secret: str) -> Cursor:
+    """Return the cursor of a text; raise QueryError for what is none, or was changed."""
+    if not isinstance(text, str) or not 0 < len(text) <= LONGEST:
+        raise _unusable()
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        packed = raw[SIGNATURE:]
+        if not hmac.compare_digest(raw[:SIGNATURE], _signature(packed, secret)):
+            raise _unusable()
+        unpacking = zlib.decompressobj()
+        content = json.loads(unpacking.decompress(packed, MOST_BYTES))
+        return _cursor(*content)
+    except (binascii.Error, zlib.error, ValueError, TypeError, KeyError, RecursionError) as error:
+        if isinstance(error, QueryError):
+            raise
+        raise _unusable() from error
+
+
+def _cursor(name: str, legs: Sequence[str], total: int, exact: bool, entries: Sequence[Any]) -> Cursor:
+    made = tuple(Entry(tuple(map(str, key)), float(score), tuple(ranks)) for key, score, ranks in entries)
+    return Cursor(name, tuple(legs), made, total, exact)
+
+
+def _signature(packed: bytes, secret: str) -> bytes:
+    return hmac.digest(secret.encode(), packed, "sha256")[:SIGNATURE]
+
+
+def _unusable() -> QueryError:
+    return QueryError("this is no cursor of ours, or it was changed: give what a page said is next, as it is")

@@ -1,0 +1,177 @@
+"""Count documents by what they have in common: values of a column or of a JSONB key, ranges of numbers and dates.
+
+by = {"colour": Facet(Article.properties["colour"]), "price": Facet(Article.price, ranges=[(None, 10), (10, None)])}
+counts = facets(session, index, query, plan, by, over="fused")
+counts["colour"]        # [Count("red", 12), Count("blue", 7)]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from math import isfinite
+from typing import Any, Literal, get_args
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Date,
+    DateTime,
+    Integer,
+    Numeric,
+    Select,
+    String,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Session
+
+from hybridsearch.conditions import expression
+from hybridsearch.errors import QueryError
+from hybridsearch.lexical import configuration, terms_of
+from hybridsearch.model import SearchIndex
+from hybridsearch.options import Plan, checked_count
+from hybridsearch.query import Query
+from hybridsearch.ranking import ranking, within
+
+Over = Literal["fused", "matches"]
+MOST_RANGES = 100
+
+
+@dataclass(frozen=True)
+class Facet:
+    """What to count by: the `limit` most frequent values of an expression on the model, or all of its `ranges`.
+
+    A range is (from, to): from is in it, to is not, None leaves the end open.
+    """
+
+    expression: Any
+    limit: int = 10
+    ranges: Sequence[tuple[Any, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Count:
+    """A value, as JSON has it, or a range, and how many documents have it; the value None for those that have none."""
+
+    value: Any
+    count: int
+
+
+def checked_facets(index: SearchIndex, by: Any, over: Any) -> Mapping[str, Facet]:
+    """Return facets by name; raise QueryError for what cannot be counted by."""
+    if over not in get_args(Over):
+        raise QueryError(f"over is {over!r}: give fused or matches")
+    if not isinstance(by, Mapping) or not by:
+        raise QueryError(f"by is {by!r}: give a mapping of names to expressions on {index.model.__name__}")
+    return {_name(name): _facet(index, name, given) for name, given in by.items()}
+
+
+def facets(
+    session: Session, index: SearchIndex, query: Query, plan: Plan, by: Mapping[str, Facet], over: Over
+) -> dict[str, list[Count]]:
+    """Return the counts of every facet, most frequent first, ranges in their order.
+
+    Over "fused" the documents are those that the legs found, over "matches" all that have a word of the query and pass
+    the filter (all that pass, for a query without words).
+    """
+    counted = _fused(index, query, plan) if over == "fused" else _matches(index, query, plan)
+    found = counted.cte("counted")
+    parts = [_counts(index, found, number, facet) for number, facet in enumerate(by.values())]
+    counts: list[list[Count]] = [[] for _ in by]
+    for number, value, count in session.execute(union_all(*parts)):
+        counts[number].append(Count(value, count))
+    return {name: _in_order(facet, entries) for (name, facet), entries in zip(by.items(), counts, strict=True)}
+
+
+def _fused(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
+    ranked = ranking(index, query, replace(plan, boosts={})).order_by(None).subquery("ranked")
+    return select(*(ranked.c[name] for name in index.key_names))
+
+
+def _matches(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
+    documents = index.documents
+    matches = select(*(key.label(name) for key, name in zip(index.keys, index.key_names, strict=True)))
+    matches = matches.select_from(index.model)
+    if query.text is not None:
+        if index.engine != "sql":
+            raise QueryError(f'facets over all matches need the lexical engine "sql": index "{index.name}" has another')
+        words = terms_of(configuration(index), literal(query.text, Text))
+        ids = func.coalesce(func.array_agg(index.terms.c.id), cast([], ARRAY(Integer)))
+        asked = select(ids).select_from(words.join(index.terms, index.terms.c.term == words.c.term)).scalar_subquery()
+        matches = matches.join(documents, index.same_row(documents)).where(documents.c.terms.overlap(asked))
+    where = within(index, query, plan).where
+    return matches if where is None else matches.where(where)
+
+
+def _counts(index: SearchIndex, found: CTE, number: int, facet: Facet) -> Select[Any]:
+    ranged = facet.ranges is not None
+    value = _place(facet) if facet.ranges is not None else facet.expression
+    shown = func.to_jsonb(value, type_=JSONB).label("value")
+    count = func.count().label("count")
+    counts = select(literal(number, Integer).label("facet"), shown, count)
+    counts = counts.join_from(found, index.model, index.same_row(found)).group_by(shown)
+    if not ranged:
+        counts = counts.order_by(count.desc(), shown).limit(facet.limit)
+    made = counts.subquery()
+    return select(made.c.facet, made.c.value, made.c.count)
+
+
+def _place(facet: Facet) -> ColumnElement[Any]:
+    """The place of the range that a value is in, from 0; null outside of all."""
+    whens = []
+    for place, (low, high) in enumerate(facet.ranges or ()):
+        ends = [] if low is None else [facet.expression >= _bound(low)]
+        ends += [] if high is None else [facet.expression < _bound(high)]
+        whens.append((and_(facet.expression.is_not(None), *ends), literal(place, Integer)))
+    return case(*whens, else_=cast(null(), Integer))
+
+
+def _in_order(facet: Facet, counts: list[Count]) -> list[Count]:
+    if facet.ranges is None:
+        return sorted(counts, key=lambda one: -one.count)
+    found = {one.value: one.count for one in counts}
+    return [Count(tuple(range_), found.get(place, 0)) for place, range_ in enumerate(facet.ranges)]
+
+
+def _facet(index: SearchIndex, name: str, given: Any) -> Facet:
+    facet = given if isinstance(given, Facet) else Facet(given)
+    checked_count(f"limit of facet {name!r}", facet.limit)
+    made = replace(facet, expression=expression(index, f"facet {name!r}", facet.expression))
+    if facet.ranges is None:
+        return made
+    ranges = list(facet.ranges) if isinstance(facet.ranges, Sequence) and not isinstance(facet.ranges, str) else []
+    if not 1 <= len(ranges) <= MOST_RANGES or any(not isinstance(one, tuple) or len(one) != 2 for one in ranges):
+        raise QueryError(f"ranges of facet {name!r}: give 1 to {MOST_RANGES} pairs (from, to)")
+    for bound in (bound for range_ in ranges for bound in range_ if bound is not None):
+        if not _fits(made.expression, bound):
+            raise QueryError(f"ranges of facet {name!r}: {bound!r} cannot be compared with a {made.expression.type}")
+    return replace(made, ranges=ranges)
+
+
+def _fits(expression: ColumnElement[Any], bound: Any) -> bool:
+    """Whether an expression can be compared with a bound."""
+    if isinstance(expression.type, DateTime | Date):
+        return isinstance(bound, date)
+    if isinstance(expression.type, String):
+        return isinstance(bound, str) and bound.isprintable()
+    return isinstance(bound, int | float | Decimal) and not isinstance(bound, bool) and isfinite(bound)
+
+
+def _bound(bound: Any) -> ColumnElement[Any]:
+    # A number of any size, whatever the column can hold.
+    return literal(bound, Numeric() if isinstance(bound, int | float | Decimal) else None)
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise QueryError(f"a facet is called {name!r}: give a name")
+    return name

@@ -1,0 +1,202 @@
+"""Row-level security on the model's table holds for everything that a search gives: two roles, one index.
+
+The roles may read the companions (a search needs to), so the policies of docs/query.md are on these as well.
+"""
+
+import uuid
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from hybridsearch import HybridSearch, Query, QueryError, SearchIndex
+from hybridsearch.backfill import backfill
+from tests.support.encoders import WordHashEncoder
+
+SOUTH, NORTH = 3000, 12
+
+
+class SparseEncoder(WordHashEncoder):
+    """Words as sparse tokens too."""
+
+    sparse_dimensions = 1000
+    name = "word-hash-sparse"
+
+    def encode_queries(self, texts: Any) -> Any:
+        from hybridsearch import Encoding
+
+        sparse = [{hash_of(word): 1.0 for word in text.lower().split()} for text in texts]
+        return Encoding(super().encode_queries(texts).dense, sparse)
+
+
+def hash_of(word: str) -> int:
+    return sum(ord(character) * 31**place for place, character in enumerate(word)) % 1000
+
+
+@pytest.fixture(scope="module")
+def house(shared_engine: Engine) -> Iterator[SimpleNamespace]:
+    """3,000 notes of one role and 12 of another, which are nowhere among the best of all."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Note(Base):
+        __tablename__ = "note"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner: Mapped[str]
+        body: Mapped[str]
+
+    suffix = uuid.uuid4().hex[:8]
+    north, south = f"north_{suffix}", f"south_{suffix}"
+    index = SearchIndex(Note, ["body"], encoder=SparseEncoder(32))
+    Base.metadata.create_all(shared_engine)
+    rng = np.random.default_rng(1)
+    words = ["budget", "merger", "salary", "plan", "report"]
+    rows = [
+        {"id": n, "owner": south, "body": " ".join(["merger", "plan", "zirconium", *rng.choice(words, 2)])}
+        for n in range(1, SOUTH + 1)
+    ] + [
+        {"id": SOUTH + n, "owner": north, "body": f"a plan for lunch number {n} at the lake with some colleagues"}
+        for n in range(1, NORTH + 1)
+    ]
+    with Session(shared_engine) as session, session.begin():
+        session.execute(insert(Note), rows)
+    backfill(shared_engine, index)
+    with shared_engine.begin() as connection:
+        for role in (north, south):
+            connection.execute(text(f"create role {role}"))
+            connection.execute(text(f"grant select on all tables in schema public to {role}"))
+            connection.execute(text(f"grant usage on schema hybridsearch to {role}"))
+            connection.execute(text(f"grant select on all tables in schema hybridsearch to {role}"))
+        connection.execute(text("alter table note enable row level security"))
+        connection.execute(text("create policy own on note using (owner = current_user)"))
+        for companion in ("note_chunk", "note_document"):
+            connection.execute(text(f"alter table {companion} enable row level security"))
+            connection.execute(
+                text(
+                    f"create policy own on {companion} using "
+                    f"(exists (select from note where note.id = {companion}.note_id))"
+                )
+            )
+    yield SimpleNamespace(Note=Note, index=index, search=HybridSearch(index), north=north, south=south)
+    with shared_engine.begin() as connection:
+        connection.execute(text("drop table note cascade"))
+        for role in (north, south):
+            connection.execute(text(f"drop owned by {role}"))
+            connection.execute(text(f"drop role {role}"))
+
+
+@pytest.fixture(params=["policies on companions", "policy on the model alone"])
+def north(request: Any, shared_engine: Engine, house: SimpleNamespace) -> Iterator[Session]:
+    closed = request.param == "policies on companions"
+    with shared_engine.begin() as connection:
+        for companion in ("note_chunk", "note_document"):
+            on = "enable" if closed else "disable"
+            connection.execute(text(f"alter table {companion} {on} row level security"))
+    with Session(shared_engine) as session:
+        session.execute(text(f"set local role {house.north}"))
+        session.execute(text("set local statement_timeout = '20s'"))
+        yield session
+        session.rollback()
+
+
+OWN = set(range(SOUTH + 1, SOUTH + NORTH + 1))
+LEGS = [["dense"], ["sparse"], ["lexical"], None]
+
+
+def ids(hits: Any) -> list[int]:
+    return [hit.document.id for hit in hits]
+
+
+@pytest.mark.parametrize("legs", LEGS, ids=str)
+def test_every_leg_is_full_of_ones_own_rows(house: SimpleNamespace, north: Session, legs: Any) -> None:
+    for question in ("merger plan", "plan", "lunch plan zirconium"):
+        hits = house.search.search(north, question, limit=20, legs=legs)
+        assert set(ids(hits)) == OWN
+    for leg in house.index.legs:
+        ranks = sorted(hit.ranks[leg] for hit in hits if leg in hit.ranks)
+        assert ranks == list(range(1, len(ranks) + 1))  # no gaps where others' rows are
+
+
+@pytest.mark.parametrize("legs", LEGS, ids=str)
+def test_a_word_of_the_others_alone_finds_nothing_by_its_words(
+    house: SimpleNamespace, north: Session, legs: Any
+) -> None:
+    hits = house.search.search(north, "zirconium", legs=legs)
+    assert set(ids(hits)) <= OWN
+    assert all("lexical" not in hit.ranks and "sparse" not in hit.ranks for hit in hits)
+
+
+def test_a_filter_does_not_open_what_is_closed(house: SimpleNamespace, north: Session) -> None:
+    for where in (house.Note.owner == house.south, house.Note.id <= SOUTH, text("true or owner is null")):
+        assert set(ids(house.search.search(north, "merger plan", where=where))) <= OWN
+    assert house.search.search(north, "merger plan", where=house.Note.id <= SOUTH) == []
+
+
+def test_totals_pages_and_facets_count_ones_own(house: SimpleNamespace, north: Session) -> None:
+    page = house.search.page(north, "merger plan", limit=5)
+    assert (page.total, page.exact) == (NORTH, True)
+    after = house.search.page(north, "merger plan", limit=10, after=page.next)
+    assert set(ids(page)) | set(ids(after)) == OWN
+    for over in ("fused", "matches"):
+        counts = house.search.facets(north, "merger plan", by={"owner": house.Note.owner}, over=over)
+        assert [(count.value, count.count) for count in counts["owner"]] == [(house.north, NORTH)]
+
+
+def test_a_cursor_of_another_role_shows_nothing_of_it(
+    house: SimpleNamespace, shared_engine: Engine, north: Session
+) -> None:
+    with Session(shared_engine) as session:
+        session.execute(text(f"set local role {house.south}"))
+        page = house.search.page(session, "merger plan", limit=5)
+        assert set(ids(page)).isdisjoint(OWN)
+        assert len(page) == 5
+    assert house.search.page(north, "merger plan", limit=5, after=page.next) == []
+
+
+def test_others_documents_are_no_examples(house: SimpleNamespace, north: Session) -> None:
+    with pytest.raises(QueryError, match="document 5 is not there"):
+        house.search.similar_to(north, 5)
+    with pytest.raises(QueryError, match="document 5 is not there"):
+        house.search.recommend(north, positive=[SOUTH + 1], negative=[5])
+    assert set(ids(house.search.similar_to(north, SOUTH + 1, limit=50))) == OWN - {SOUTH + 1}
+
+
+def test_pairs_are_of_ones_own(house: SimpleNamespace, north: Session) -> None:
+    pairs = north.execute(house.search.duplicates(0.9, limit=500)).all()
+    assert {row[0] for row in pairs} | {row[1] for row in pairs} <= OWN
+
+
+def test_explanations_and_suggestions_know_ones_own_alone(house: SimpleNamespace, north: Session) -> None:
+    assert {explanation.document.id for explanation in house.search.explain(north, "merger plan", limit=20)} == OWN
+    hits = house.search.search(north, "zirconum", suggest=True)
+    assert hits.suggestion is None or "zirconium" not in hits.suggestion
+
+
+def test_the_select_holds_too(house: SimpleNamespace, north: Session) -> None:
+    vector = house.search.encode("merger plan zirconium").vector
+    statement = house.search.select(Query("merger plan zirconium", dense=vector), limit=100)
+    assert {row[0] for row in north.execute(statement)} == OWN
+
+
+def test_companions_are_closed_by_their_policies(house: SimpleNamespace, shared_engine: Engine) -> None:
+    with Session(shared_engine) as session:
+        for companion in ("note_chunk", "note_document"):
+            session.execute(text(f"alter table {companion} enable row level security"))
+        session.execute(text(f"set local role {house.north}"))
+        chunks = house.index.chunks
+        assert session.scalar(select(func.count()).select_from(chunks)) == NORTH
+        assert session.scalar(select(func.count()).select_from(house.index.documents)) == NORTH
+
+
+def test_the_other_role_sees_its_own(house: SimpleNamespace, shared_engine: Engine) -> None:
+    with Session(shared_engine) as session:
+        session.execute(text(f"set local role {house.south}"))
+        hits = house.search.search(session, "lunch plan", limit=100)
+        assert len(hits) == 100
+        assert set(ids(hits)).isdisjoint(OWN)
