@@ -185,11 +185,11 @@ def test_a_row_that_the_filter_leaves_out(shop: SimpleNamespace, session: Sessio
     assert shop.search.why_not(session, "red", 2, where=shop.Article.body == "nothing").stage == "filtered"
 
 
-def test_a_row_that_is_not_indexed(shop: SimpleNamespace, session: Session) -> None:
+def test_a_row_that_is_not_indexed_is_found_by_its_words(shop: SimpleNamespace, session: Session) -> None:
     session.add(shop.Article(id=500, title="red chair", body=None))
     session.flush()
     found = shop.search.why_not(session, "red chair", 500)
-    assert stages(found) == ("not indexed", {"dense": "not indexed", "lexical": "not indexed"})
+    assert stages(found) == ("outvoted", {"dense": "not indexed", "lexical": "candidate"})
 
 
 def test_a_row_that_has_none_of_the_words(shop: SimpleNamespace, session: Session) -> None:
