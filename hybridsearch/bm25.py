@@ -50,8 +50,8 @@ def checked_engine(index: str, engine: EngineName, bm25: BM25, fields: Mapping[s
         raise DeclarationError(
             f'index "{index}": no engine is called {engine!r}; there are {", ".join(get_args(EngineName))}'
         )
-    if bm25.idf == "okapi" and engine != "memory":
-        raise DeclarationError(f'index "{index}": the engine "{engine}" has idf "lucene" alone; "memory" has "okapi"')
+    if bm25.idf == "okapi" and engine == "pg_textsearch":
+        raise DeclarationError(f'index "{index}": the engine "pg_textsearch" has idf "lucene" alone')
     if engine == "pg_textsearch":
         if not 0.1 <= bm25.k1 <= 10:
             raise DeclarationError(f'index "{index}": pg_textsearch takes a k1 from 0.1 to 10, not {bm25.k1}')

@@ -33,6 +33,8 @@ class Definition(BaseModel):
     config_column: str | None = None
     k1: float
     b: float
+    idf: str = "lucene"
+    epsilon: float = 0.25
     storage: Literal["halfvec", "vector", "bit"]
     dimensions: int
     sparse_dimensions: int | None = None
@@ -191,6 +193,8 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "row_config": Place.row_config,
     "k1": lambda p, _: _literal(p.definition.k1),
     "b": lambda p, _: _literal(p.definition.b),
+    "idf": lambda p, _: _literal(p.definition.idf),
+    "epsilon": lambda p, _: _literal(p.definition.epsilon),
     # the types of the vectors: halfvec(384), sparsevec(250002)
     "dense": lambda p, _: p.definition.dense,
     "dimensions": lambda p, _: str(p.definition.dimensions),

@@ -63,7 +63,7 @@ def _statement(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
     statement = documents(index, fused(index, found, plan).limit(plan.limit), query)
     if plan.fusion in ("minmax", "zscore"):
         statement = _with_spreads(statement, found)
-    if "lexical" in found and index.engine == "sql":
+    if "lexical" in found and _has_parts(index):
         statement = _with_terms(statement, index, query)
     if "sparse" in found:
         statement = _with_tokens(statement, index, query.sparse or {})
@@ -210,8 +210,13 @@ def _spread(values: Any, leg: str) -> Spread | None:
     return None if figures[0] is None else Spread(*(float(figure or 0.0) for figure in figures))
 
 
+def _has_parts(index: SearchIndex) -> bool:
+    """Whether a lexical score is taken apart: only that of the engine sql, by Lucene's formula."""
+    return index.engine == "sql" and index.bm25.idf == "lucene"
+
+
 def _lexical(index: SearchIndex, score: float, values: Any) -> LexicalPart | None:
-    if index.engine != "sql":
+    if not _has_parts(index):
         return None
     asked = zip(values["asked_terms"], values["asked_times"], values["asked_documents"], strict=True)
     return bm25(

@@ -97,7 +97,7 @@ class Explanation:
 
     A leg that does not have the document is missing. A sum below 0 is divided by the factors.
 
-    An engine other than "sql" gives the score of the lexical leg, and no `lexical` parts.
+    An engine other than "sql", or Okapi's idf, gives the score of the lexical leg, and no `lexical` parts.
     """
 
     rank: int

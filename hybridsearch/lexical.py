@@ -137,6 +137,8 @@ def _best(index: SearchIndex, query: Select[Any], candidates: int, where: Column
             cast(index.bm25.b, DOUBLE),
             cast(null(), ARRAY(Integer)) if where is None else _allowed(index, where),
             true(),
+            literal(index.bm25.idf, Text),
+            cast(index.bm25.epsilon, DOUBLE),
         )
         .table_valued(*columns, column("score", DOUBLE), name="best")
         .lateral()

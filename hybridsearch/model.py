@@ -128,6 +128,8 @@ class SearchIndex:
             config_column=None if self.config_column is None else self.config_column.name,
             k1=self.bm25.k1,
             b=self.bm25.b,
+            idf=self.bm25.idf,
+            epsilon=self.bm25.epsilon,
             storage=self.storage.kind,
             dimensions=self.storage.dimensions,
             sparse_dimensions=self.encoder.sparse_dimensions,

@@ -191,6 +191,8 @@ def upgrade() -> None:
             "config_column": None,
             "k1": 1.2,
             "b": 0.75,
+            "idf": "lucene",
+            "epsilon": 0.25,
             "storage": "halfvec",
             "dimensions": 384,
             "sparse_dimensions": None,

@@ -11,9 +11,11 @@
 -- Rows that changed and whose words are not indexed yet, the 200 that changed last, are scored as they are in the table,
 -- and count in N, n and the average length. One that has a number keeps it; one that is new has none, so where `allowed`
 -- is given it is left out, or with `unnumbered`, it comes beside the k best for the caller to filter.
+--
+-- formula is that of the idf: lucene, or okapi, whose values below 0 are epsilon times the average of all terms.
 create or replace function {{fn:best}}(
     words text[], times int4[], k int4, k1 float8 default {{k1}}, b float8 default {{b}}, allowed int4[] default null,
-    unnumbered bool default false
+    unnumbered bool default false, formula text default {{idf}}, epsilon float8 default {{epsilon}}
 )
 returns table ({{key_definitions}}, score float8)
 language plpgsql stable rows 100
@@ -34,6 +36,7 @@ declare
     live record;                                        -- those rows as they are, a number below 0 for one without
     changed_documents float8 := 0; changed_length float8 := 0;
     t int4[]; w float8[]; q int4[];                     -- the terms that occur; idf x times; times
+    g float8[];                                         -- okapi: what to add up in place of w; rows have Lucene's idf
     pd int4[]; pt int4[]; pf real[];                    -- matches among the pending documents: document, term, frequency
     list_range int4[]; list_vector sparsevec[];         -- list rows, turned into rows of ranges
     sample int4[]; sums vector[]; share float8;         -- a sample of the ranges, their summed vectors
@@ -138,7 +141,8 @@ begin
            max(z.idf / z.least_idf), min(z.idf / z.most_idf), max(z.idf * z.times), not bool_or(z.ranges)
     into t, w, q, total, matches, high, low, most, few
     from (select y.term, max(u.times) as times, sum(y.n) as n, min(y.idf) as least_idf, max(y.idf) as most_idf,
-                 ln(1 + (greatest(total_documents - sum(y.n), 0) + 0.5) / (sum(y.n) + 0.5)) as idf,
+                 ln(case when formula = 'okapi' then 0 else 1 end
+                    + (greatest(total_documents - sum(y.n), 0) + 0.5) / (sum(y.n) + 0.5)) as idf,
                  bool_or(y.idf is not null) as ranges
           from (select p.term_id as term, p.documents as n, p.idf
                 from {{posting}} as p
@@ -155,6 +159,20 @@ begin
           having sum(y.n) > 0) as z;
     if t is null then
         return;
+    end if;
+    if formula = 'okapi' then
+        if 0 > any(w) then
+            least_score := epsilon * coalesce({{fn:average_idf}}(total_documents), 0);
+            w := array(select case when u.w < 0 then least_score * u.times else u.w end
+                       from unnest(w, q) with ordinality as u(w, times, place)
+                       order by u.place);
+        end if;
+        -- The rows are multiplied by the quotient of the two idfs, so the sums are of the query's own.
+        high := 1;
+        low := 1;
+        everything := 0 >= any(w);      -- what adds nothing, or takes away, bounds nothing
+        g := case when everything then array_fill(1::float8, array[cardinality(w)]) else w end;
+        select sum(x), max(x) into total, most from unnest(g) as x;
     end if;
     high := greatest(coalesce(high, 1), 1);
     low := least(coalesce(low, 1), 1);
@@ -186,7 +204,7 @@ begin
         -- 4a. Rare terms only: all their postings, added up.
         select array_agg(z.document), array_agg(z.sum) into cd, cs
         from (select (code >> 11) + (-1 - p.place) * 1048576 as document, sum((code & 2047) * (u.w / 2047))::real as sum
-              from unnest(t, w) as u(term, w)
+              from unnest(t, coalesce(g, w)) as u(term, w)
               join {{posting}} as p on p.term_id = u.term and p.place between -2147483647 and -1
               cross join unnest(p.codes) as code
               group by 1
@@ -199,7 +217,7 @@ begin
         from (select y.document / 16000 as range,
                      ('{' || string_agg((mod(y.document, 16000) + 1) || ':' || y.x, ',') || '}/16000')::sparsevec as vector
               from (select u.term, (code >> 11) + (-1 - p.place) * 1048576 as document, ((code & 2047) * (u.w / 2047))::real as x
-                    from unnest(t, w) as u(term, w)
+                    from unnest(t, coalesce(g, w)) as u(term, w)
                     join {{posting}} as p on p.term_id = u.term and p.place between -2147483647 and -1
                     cross join unnest(p.codes) as code
                     offset 0) as y
@@ -215,7 +233,7 @@ begin
         select array_agg(z.range), sum(z.weight) / nullif(max(z.total), 0), sum(z.n) into sample, share, count_above
         from (select y.range, sum(y.weight) as weight, sum(y.n) as n, sum(sum(y.weight)) over () as total
               from (select p.place as range, p.documents as n, p.documents * u.w as weight
-                    from unnest(t, w) as u(term, w)
+                    from unnest(t, coalesce(g, w)) as u(term, w)
                     join {{posting}} as p on p.term_id = u.term and p.place >= 0
                     union all
                     select range, 5, 50 from unnest(list_range) as range) as y
@@ -226,8 +244,8 @@ begin
         from (select y.range,
                      hybridsearch.vsum(case when y.times = 1 then y.vector::vector
                                             else y.vector::vector * hybridsearch.constant(y.times::real) end) as sum
-              from (select p.place as range, p.weights as vector, u.times
-                    from unnest(t, q) as u(term, times)
+              from (select p.place as range, p.weights as vector, case when u.g is null then u.times else u.g / p.idf end as times
+                    from unnest(t, q, g) as u(term, times, g)
                     join {{posting}} as p on p.term_id = u.term and p.place = any(sample)
                     union all
                     select l.range, l.vector, 1 from unnest(list_range, list_vector) as l(range, vector) where l.range = any(sample)) as y
@@ -273,8 +291,8 @@ begin
                               select r.range,
                                      hybridsearch.vsum(case when r.times = 1 then r.vector::vector
                                                             else r.vector::vector * hybridsearch.constant(r.times::real) end) as sum
-                              from (select p.place as range, p.weights as vector, u.times
-                                    from unnest(t, q) as u(term, times)
+                              from (select p.place as range, p.weights as vector, case when u.g is null then u.times else u.g / p.idf end as times
+                                    from unnest(t, q, g) as u(term, times, g)
                                     join {{posting}} as p on p.term_id = u.term and p.place >= 0 and p.place <> all(sample)
                                     union all
                                     select l.range, l.vector, 1
@@ -390,5 +408,26 @@ begin
         limit k;
 end
 $$;
-comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[], bool) is
+comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[], bool, text, float8) is
     'The k best rows of the table by exact BM25, as keys with scores';
+
+-- The average of Okapi's idf over all terms, of which a floor for those below 0 is made: a read of all rows of postings,
+-- which only a query with a term in more than half of the documents pays for.
+create or replace function {{fn:average_idf}}(total float8)
+returns float8
+language sql stable
+set search_path from current
+set jit = off
+as $$
+    select avg(ln((greatest(total - z.n, 0) + 0.5) / (z.n + 0.5)))
+    from (select y.term, sum(y.n)::float8 as n
+          from (select p.term_id as term, p.documents as n
+                from {{posting}} as p
+                union all
+                select u.term, p.sign
+                from {{pending}} as p
+                cross join unnest(p.terms) as u(term)) as y
+          group by y.term
+          having sum(y.n) > 0) as z
+$$;
+comment on function {{fn:average_idf}}(float8) is 'The average of Okapi''s idf over all terms of the index, for so many documents';

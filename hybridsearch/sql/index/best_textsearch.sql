@@ -3,11 +3,11 @@
 -- dynamic: the extension, and with it the operator, may stand in any schema.
 
 -- words: the words of the query, times: how often each is in it. Only documents whose row in the table is still there;
--- where `allowed` is given, only those numbers. k1 and b are those that the index was made with. It knows no row that is
+-- where `allowed` is given, only those numbers. k1 and b are those that the index was made with, the formula is Lucene's. It knows no row that is
 -- not indexed yet, so `unnumbered` adds none.
 create or replace function {{fn:best}}(
     words text[], times int4[], k int4, k1 float8 default {{k1}}, b float8 default {{b}}, allowed int4[] default null,
-    unnumbered bool default false
+    unnumbered bool default false, formula text default {{idf}}, epsilon float8 default {{epsilon}}
 )
 returns table ({{key_definitions}}, score float8)
 language plpgsql stable rows 100
@@ -41,7 +41,7 @@ begin
     using query, {{literal:word_bm25}}, k, allowed;
 end
 $$;
-comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[], bool) is
+comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[], bool, text, float8) is
     'The k best rows of the table by pg_textsearch, as keys with scores';
 
 -- Add documents: numbers that stand in {{document}}, which gets their lengths. The rows are read as they are.
