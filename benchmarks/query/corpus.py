@@ -96,6 +96,8 @@ def build(engine: Engine, chunks: int, report: Callable[[str, float], None] = la
     ]
     for name, step in steps:
         once(engine, name, step, report)
+    with engine.begin() as connection:
+        migrate(connection)  # functions of a release newer than the corpus
 
 
 def once(
