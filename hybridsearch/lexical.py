@@ -122,7 +122,7 @@ def _best(index: SearchIndex, query: Select[Any], candidates: int, where: Column
     term = query.subquery("term")
     wanted = (
         select(func.array_agg(term.c.term).label("words"), func.array_agg(cast(term.c.times, Integer)).label("times"))
-        .cte("wanted")
+        .cte()
         .prefix_with("materialized")
     )
     columns = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]

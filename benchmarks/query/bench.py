@@ -205,8 +205,8 @@ def main() -> None:
     folder.chmod(0o755)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"query-{given.scale}.json"
-    with servers.ours(folder / "postgres") as address:
-        engine = create_engine(sqlalchemy_url(address))
+    with servers.ours(folder / "postgres") as server:
+        engine = create_engine(sqlalchemy_url(server.address))
         found = run(engine, given.scale, given.queries)
         show(found)
         path.write_text(json.dumps(found, indent=2) + "\n")

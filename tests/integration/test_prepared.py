@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from hybridsearch import Hit, HybridSearch, Query
 from hybridsearch.backfill import backfill
 from hybridsearch.hits import documents, hit_of
+from hybridsearch.lexical import lexical
 from hybridsearch.prepared import prepared
 from hybridsearch.ranking import ranking
 from tests.support.library import Library, declare
@@ -102,3 +103,18 @@ def test_operators_are_not_lost(library: Library, session: Session, text: str) -
     plan, query = search.plan(), search.query(text)
     own = documents(library.index, ranking(library.index, query, plan).limit(10), query)
     assert plain(search.search(session, text)) == plain([hit_of(row) for row in session.execute(own)])
+
+
+@pytest.mark.parametrize("keep", [1, 3, 10, 40, 61])
+@pytest.mark.parametrize("candidates", [1, 4, 10, 50])
+def test_the_words_under_a_filter_are_those_that_the_engine_finds_under_it(
+    library: Library, session: Session, keep: int, candidates: int
+) -> None:
+    """Whether enough of the best of all pass, or the engine is told which do."""
+    search, where = HybridSearch(library.index), library.Book.draw >= 61 - keep
+    for words in ("red chair", "oak", "book of a blue lamp"):
+        options = {"legs": ["lexical"], "where": where, "candidates": candidates, "limit": candidates}
+        hits = search.search(session, words, fusion="leg", **options)  # type: ignore[arg-type]
+        told = lexical(library.index, words, candidates=candidates, where=where)
+        assert [hit.score for hit in hits] == [-row.distance for row in session.execute(told)]
+        assert all(hit.document.draw >= 61 - keep for hit in hits)
