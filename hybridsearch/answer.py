@@ -37,10 +37,7 @@ def answer(session: Session, index: SearchIndex, query: Query, plan: Plan, watch
     hits = _hits(session, index, query, plan, watch)
     watch.hits = len(hits)
     watch.ranked = {name: sum(name in hit.ranks for hit in hits) for name in leg_names(index, query, plan)}
-    if _asks_for_a_suggestion(index, query, plan, hits):
-        _beside(session, index, query, plan, watch, hits, "suggest")
-    if plan.snippet is not None:
-        _beside(session, index, query, plan, watch, hits, "snippet")
+    _beside(session, index, query, plan, watch, hits)
     return hits
 
 
@@ -97,18 +94,31 @@ def _frozen(index: SearchIndex, rows: Sequence[Any]) -> Select[Any]:
     return select(*(table.c[name] for name in index.key_names), table.c.distance)
 
 
-def _beside(
-    session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch, hits: Hits, what: str
-) -> None:
-    """Add the suggestion or the snippets, unless that takes too long."""
+def _beside(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch, hits: Hits) -> None:
+    """Add the suggestion and the snippets that are asked for, unless that takes too long."""
+    wanted = {
+        "suggest": _asks_for_a_suggestion(index, query, plan, hits),
+        "snippet": plan.snippet is not None,
+    }
+    stages = [stage for stage, is_wanted in wanted.items() if is_wanted]
+    if not stages:
+        return
     try:
-        with watch.stage(what), limited(session, watch.left):
-            if what == "suggest":
-                hits.suggestion = suggest(session, index, query, plan, hits)
-            elif plan.snippet is not None:
-                hits[:] = highlighted(session, index, query, hits, plan.snippet)
+        with limited(session, watch.left):
+            while stages:
+                with watch.stage(stages[0]):
+                    _add(stages[0], session, index, query, plan, watch, hits)
+                stages.pop(0)
     except StatementTimeout as error:
-        watch.lose(what, f"no {what}: {error}")
+        for stage in stages:
+            watch.lose(stage, f"no {stage}: {error}")
+
+
+def _add(stage: str, session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch, hits: Hits) -> None:
+    if stage == "suggest":
+        hits.suggestion = suggest(session, index, query, plan, hits, lambda: watch.is_late)
+    elif plan.snippet is not None:
+        hits[:] = highlighted(session, index, query, hits, plan.snippet)
 
 
 def _asks_for_a_suggestion(index: SearchIndex, query: Query, plan: Plan, hits: Hits) -> bool:

@@ -60,6 +60,11 @@ class Watch:
         return None if self.deadline is None else max(self.deadline - self.seconds, 0.001)
 
     @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and self.seconds >= self.deadline
+
+    @property
     def degraded(self) -> str | None:
         """What was left undone, as one text."""
         return "; ".join(self.lost.values()) or None

@@ -8,7 +8,7 @@ extension is installed, else among those with the same first letter.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -56,21 +56,30 @@ _extension = Table("pg_extension", _catalog, Column("extname", Text), Column("ex
 _namespace = Table("pg_namespace", _catalog, Column("oid", Integer), Column("nspname", Text))
 
 
-def suggest(session: Session, index: SearchIndex, query: Query, plan: Plan, hits: Sequence[Hit] = ()) -> str | None:
+def suggest(
+    session: Session,
+    index: SearchIndex,
+    query: Query,
+    plan: Plan,
+    hits: Sequence[Hit] = (),
+    is_late: Callable[[], bool] = lambda: False,
+) -> str | None:
     """Return the query with its unknown words put right, or None. Only the engine "sql" keeps a dictionary.
 
-    The words of `hits`, what the query has found, are known, and need not be looked for.
+    The words of `hits`, what the query has found, are known, and need not be looked for. Once `is_late`, the words that
+    are left stay as they are.
     """
     if query.text is None or index.engine != "sql":
         return None
     plan = within(index, query, plan)
     words = _words(query.text)
-    unseen = [word for word in words if word not in _seen(session, index, words, hits)]
-    unknown = [word for word in unseen if not _is_known(session, index, plan, word)]
+    seen = _seen(session, index, words, hits)
+    unseen = [word for word in words if word not in seen]
+    unknown = [word for word in unseen if not is_late() and not _is_known(session, index, plan, word)]
     if not unknown:
         return None
     trigrams = _trigram_schema(session)
-    right = {word: _instead(session, index, plan, word, trigrams) for word in unknown}
+    right = {word: None if is_late() else _instead(session, index, plan, word, trigrams) for word in unknown}
     text = query.text if query.parsed is None else query.parsed.source or query.text
     said = _WORD.sub(lambda match: right.get(match[0].lower()) or match[0], text)
     return said if said != text else None
