@@ -5,6 +5,7 @@ text is encoded and documents are reranked in threads, so the event loop goes on
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,6 +46,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
     app.state.gate = Gate(settings.pool, settings.waiting, settings.patience)
     await asyncio.to_thread(search.encode, "the first encoding loads the model")
+    gc.freeze()  # what is loaded stays: no collection needs to look through it, for tens of milliseconds, again
     yield
     await engine.dispose()
 
