@@ -7,13 +7,13 @@ text is encoded and documents are reranked in threads, so the event loop goes on
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
-from sqlalchemy import ColumnElement, and_, text
+from sqlalchemy import ColumnElement, and_, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from examples.fastapi_app.gate import Full, Gate
@@ -22,6 +22,7 @@ from examples.fastapi_app.settings import ShopSettings
 from examples.shop.models import Product, products
 from hybridsearch import HybridSearch, HybridSearchError, QueryError, SearchRecord, StatementTimeout
 from hybridsearch.connect import sqlalchemy_url
+from hybridsearch.worker import running
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,18 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.gate = Gate(settings.pool, settings.waiting, settings.patience)
     await asyncio.to_thread(search.encode, "the first encoding loads the model")
     gc.freeze()  # what is loaded stays: no collection needs to look through it, for tens of milliseconds, again
-    yield
+    with working(settings) if settings.worker == "thread" else nullcontext():
+        yield
     await engine.dispose()
+
+
+@contextmanager
+def working(settings: ShopSettings) -> Iterator[None]:
+    """Keep the index up to date in a thread, on connections of its own."""
+    engine = create_engine(sqlalchemy_url(settings.database_url))
+    with running(engine, [products]):
+        yield
+    engine.dispose()
 
 
 async def session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -4,15 +4,18 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, create_engine
+from sqlalchemy.orm import Session
 
 from benchmarks.load import drive
 from examples.fastapi_app.gate import Full, Gate
+from examples.shop.models import Product
 from tests.support.http_service import ROOT, served
 from tests.support.small_shop import fill
 
@@ -101,6 +104,21 @@ def test_under_load_every_request_is_answered(service: httpx.Client) -> None:
     assert set(outcome.statuses) == {200}
     assert sum(outcome.statuses.values()) > 10
     assert service.get("/probe").json()["count"] > 0
+
+
+def test_with_a_worker_in_a_thread_a_new_product_is_found(shop: URL, admin: Any) -> None:
+    with served("examples.fastapi_app.app:app", shop, SHOP_WORKER="thread", SHOP_DEADLINE="60") as address:
+        engine = create_engine(shop)
+        with Session(engine) as session, session.begin():
+            given = {"id": 1, "title": "Zymurgist's kettle", "brand": "Nobody", "price": 1, "attributes": {}}
+            session.add(Product(**given))
+        engine.dispose()
+        for _ in range(200):
+            hits = httpx.get(f"{address}/search", params={"q": "zymurgist", "limit": 1}).json()["hits"]
+            if hits and hits[0]["id"] == 1 and set(hits[0]["ranks"]) == {"dense", "lexical"}:
+                return
+            time.sleep(0.1)
+        raise AssertionError("it was not found by its vector and its words within 20 s")
 
 
 def test_without_a_database_it_says_that_it_is_not_available(shop: URL) -> None:
