@@ -6,6 +6,8 @@ The legs, their fusion and the documents are those of a search; `hybridsearch.ex
 """
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 from typing import Any
 
 from pgvector.sqlalchemy import SPARSEVEC
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Text,
     case,
     cast,
+    column,
     func,
     literal,
     select,
@@ -43,7 +46,7 @@ from hybridsearch.explanation import (
 )
 from hybridsearch.hits import documents, hit_of
 from hybridsearch.keys import identity
-from hybridsearch.lexical import DOUBLE, asked, row_configuration, terms_of
+from hybridsearch.lexical import DOUBLE, asked, routine, row_configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -86,8 +89,9 @@ def _with_spreads(statement: Select[Any], found: Mapping[str, Select[Any]]) -> S
 
 
 def _with_terms(statement: Select[Any], index: SearchIndex, query: Query) -> Select[Any]:
-    found = _asked(index, query)
-    statistics = _statistics(index)
+    changed = changes(index)
+    found = _asked(index, query, changed)
+    statistics = _statistics(index, changed)
     own = _frequencies(index, found).lateral("own")
     stored = index.documents.alias("stored")
     arrays = select(
@@ -99,51 +103,74 @@ def _with_terms(statement: Select[Any], index: SearchIndex, query: Query) -> Sel
         statement.join(arrays, true())
         .outerjoin(statistics, true())
         .outerjoin(stored, index.same_row(stored))
+        .outerjoin(changed, index.same_row(changed))
         .outerjoin(own, true())
         .add_columns(
             *arrays.c,
             statistics.c.documents.label("all_documents"),
             statistics.c.average.label("average_length"),
-            stored.c.length.label("length"),
+            func.coalesce(changed.c.length, stored.c.length).label("length"),
             own.c.own_terms,
             own.c.own_frequencies,
         )
     )
 
 
-def _asked(index: SearchIndex, query: Query) -> CTE:
-    """(term, times, documents) of the query's terms that are in the dictionary."""
+def changes(index: SearchIndex) -> CTE:
+    """The rows that the leg reads from the table: their keys, what is indexed of them, and what they hold now."""
+    keys = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]
+    figures = [column("old_length", REAL), column("old_terms", ARRAY(Integer)), column("length", REAL)]
+    rows = routine(index, "changes").table_valued(*keys, *figures, column("words", ARRAY(Text)), name="change")
+    return select(*rows.c).cte("changes").prefix_with("materialized")
+
+
+def _asked(index: SearchIndex, query: Query, changed: CTE) -> CTE:
+    """(term, times, documents) of the query's terms that a document has."""
     wanted = asked(index, query.text or "", query.prefixes).subquery("wanted_terms")
     terms, postings, pending = index.terms, index.postings, index.pending
-    merged = select(func.coalesce(func.sum(postings.c.documents), 0)).where(postings.c.term_id == terms.c.id)
-    waiting = select(func.coalesce(func.sum(pending.c.sign), 0)).where(terms.c.id == func.any(pending.c.terms))
-    return (
-        select(
-            terms.c.term,
-            cast(wanted.c.times, Integer).label("times"),
-            cast(merged.scalar_subquery() + waiting.scalar_subquery(), Integer).label("documents"),
-        )
-        .join_from(wanted, terms, terms.c.term == wanted.c.term)
-        .cte("asked")
-        .prefix_with("materialized")
+    counts: list[Select[Any]] = [
+        select(func.coalesce(func.sum(postings.c.documents), 0)).where(postings.c.term_id == terms.c.id),
+        select(func.coalesce(func.sum(pending.c.sign), 0)).where(terms.c.id == func.any(pending.c.terms)),
+        select(func.count()).select_from(changed).where(wanted.c.term == func.any(changed.c.words)),
+        select(-func.count()).select_from(changed).where(terms.c.id == func.any(changed.c.old_terms)),
+    ]
+    documents: ColumnElement[Any] = reduce(add, (count.scalar_subquery() for count in counts))
+    counted: list[ColumnElement[Any]] = [
+        wanted.c.term,
+        cast(wanted.c.times, Integer).label("times"),
+        cast(documents, Integer).label("documents"),
+    ]
+    every = (
+        select(*counted).join_from(wanted, terms, terms.c.term == wanted.c.term, isouter=True).subquery("every_term")
     )
+    return select(*every.c).where(every.c.documents > 0).cte("asked").prefix_with("materialized")
 
 
-def _statistics(index: SearchIndex) -> CTE:
-    """(documents, average): the merged ones and the pending ones, as the lexical leg counts them."""
-    merged, pending = index.statistics, index.pending
+def _statistics(index: SearchIndex, changed: CTE) -> CTE:
+    """(documents, average): the merged ones, the pending ones and the changed ones, as the lexical leg counts them."""
+    pending = index.pending
+    merged = select(
+        func.coalesce(func.sum(index.statistics.c.documents), 0).label("documents"),
+        func.coalesce(func.sum(index.statistics.c.length), 0.0).label("length"),
+    ).subquery("merged")
     waiting = select(
         func.coalesce(func.sum(pending.c.sign), 0).label("documents"),
         func.coalesce(func.sum(pending.c.sign * cast(pending.c.length, DOUBLE)), 0.0).label("length"),
     ).subquery("waiting")
-    total = cast(merged.c.documents + waiting.c.documents, DOUBLE)
-    length = merged.c.length + waiting.c.length
+    lengths = [func.coalesce(func.sum(cast(changed.c[name], DOUBLE)), 0.0) for name in ("length", "old_length")]
+    live = select(
+        (func.count(changed.c.length) - func.count(changed.c.old_length)).label("documents"),
+        (lengths[0] - lengths[1]).label("length"),
+    ).subquery("live")
+    parts = (merged, waiting, live)
+    total = cast(reduce(add, (part.c.documents for part in parts)), DOUBLE)
+    length = reduce(add, (part.c.length for part in parts))
     average = case((total > 0, func.greatest(length / func.nullif(total, 0), 1e-30)), else_=1.0)
-    return (
-        select(cast(total, Integer).label("documents"), cast(average, DOUBLE).label("average"))
-        .join_from(merged, waiting, true())
-        .cte("collection")
-    )
+    figures: list[ColumnElement[Any]] = [
+        cast(total, Integer).label("documents"),
+        cast(average, DOUBLE).label("average"),
+    ]
+    return select(*figures).select_from(merged.join(waiting, true()).join(live, true())).cte("collection")
 
 
 def _frequencies(index: SearchIndex, wanted: CTE) -> Select[Any]:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, exists, func, literal, select
+from sqlalchemy import ColumnElement, Select, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from hybridsearch.dense import distance_to
 from hybridsearch.engines import engine_of
+from hybridsearch.explain import changes
 from hybridsearch.fusion import rank_name
 from hybridsearch.keys import identity, is_key
 from hybridsearch.model import SearchIndex
@@ -87,10 +88,17 @@ def _standing(index: SearchIndex, plan: Plan, key: tuple[Any, ...]) -> Select[An
     """Whether the row is there, passes the filter, has words in the index, has chunks with vectors."""
     row = select(literal(1)).select_from(index.table).where(is_key(index.keys, key))
     passing = row if plan.where is None else row.where(plan.where)
-    words = select(literal(1)).where(is_key(index.key_columns(index.documents), key))
-    chunks = select(literal(1)).where(is_key(index.key_columns(index.chunks), key))
-    asked = {"there": row, "passes": passing, "words": words, "chunks": chunks}
-    columns: list[ColumnElement[Any]] = [exists(rows).label(name) for name, rows in asked.items()]
+    asked: dict[str, ColumnElement[bool]] = {
+        "there": exists(row),
+        "passes": exists(passing),
+        "words": exists(select(literal(1)).where(is_key(index.key_columns(index.documents), key))),
+        "chunks": exists(select(literal(1)).where(is_key(index.key_columns(index.chunks), key))),
+    }
+    if index.engine == "sql":
+        changed = changes(index)
+        live = select(literal(1)).where(is_key([changed.c[name] for name in index.key_names], key))
+        asked["words"] = or_(asked["words"], exists(live))
+    columns: list[ColumnElement[Any]] = [condition.label(name) for name, condition in asked.items()]
     return select(*columns)
 
 

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from hybridsearch import BM25, Boost, HybridSearch, QueryError, load_encoder
 from hybridsearch.backfill import backfill, upkeep
-from hybridsearch.indexing import refresh
 from tests.integration.test_lexical import documents, terms
 from tests.support import oracles
 from tests.support.models import articles
@@ -150,14 +149,17 @@ def test_it_is_plain_values_for_json(shop: SimpleNamespace, session: Session) ->
     assert set(first) == {"rank", "key", "score", "legs", "boosts", "dense", "sparse", "lexical"}
 
 
-def test_a_row_that_changed_since_is_said_to_be_out_of_step(shop: SimpleNamespace, session: Session) -> None:
-    first = shop.search.explain(session, "garden", legs=["lexical"])[0]
-    session.execute(text("update article set body = body || ' garden garden garden' where id = :id"), first.key)
-    found = {one.key["id"]: one for one in shop.search.explain(session, "garden", legs=["lexical"], limit=90)}
-    assert not found[first.key["id"]].lexical.current
-    # The leg scores the row as it is, and counts it so for the others too.
-    refresh(session, shop.index)
-    assert all(one.lexical.current for one in shop.search.explain(session, "garden", legs=["lexical"], limit=90))
+def test_rows_that_are_not_indexed_yet_count_as_they_are(shop: SimpleNamespace, session: Session) -> None:
+    session.execute(text("update article set body = body || ' garden garden zymurgy' where id % 4 = 1"))
+    session.execute(text("delete from article where id % 5 = 2"))
+    session.execute(insert(shop.Article), [{"id": n, "title": "Garden zymurgy", "body": None} for n in (201, 202)])
+    expected = oracles.bm25(terms(session, "red garden zymurgy"), documents(session, shop), k1=0.9, b=0.4)
+    found = [
+        hit for hit in shop.search.explain(session, "red garden zymurgy", limit=90, legs=["lexical"]) if hit.lexical
+    ]
+    assert len(found) == len(expected)
+    assert {"garden", "zymurgi"} <= {part.term for hit in found for part in hit.lexical.terms}
+    assert_sums(found, expected)
 
 
 # Why not?
@@ -189,7 +191,10 @@ def test_a_row_that_is_not_indexed_is_found_by_its_words(shop: SimpleNamespace, 
     session.add(shop.Article(id=500, title="red chair", body=None))
     session.flush()
     found = shop.search.why_not(session, "red chair", 500)
-    assert stages(found) == ("outvoted", {"dense": "not indexed", "lexical": "candidate"})
+    assert {name: loss.stage for name, loss in found.legs.items()} == {"dense": "not indexed", "lexical": "candidate"}
+    lost = shop.search.why_not(session, "red chair", 500, legs=["dense"])
+    assert (stages(lost), lost.reason) == (("not indexed", {"dense": "not indexed"}), "dense: not indexed yet")
+    assert stages(shop.search.why_not(session, "oak", 500, legs=["lexical"])) == ("no match", {"lexical": "no match"})
 
 
 def test_a_row_that_has_none_of_the_words(shop: SimpleNamespace, session: Session) -> None:
