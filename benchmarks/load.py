@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,14 +42,18 @@ class Outcome:
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[round(share * 100) - 1]
 
 
-def requests() -> list[tuple[str, dict[str, str | int]]]:
-    """What buyers do: search, with filters now and then; and the shop's people look at a score."""
+def requests(ids: Sequence[int]) -> list[tuple[str, dict[str, str | int]]]:
+    """What buyers do: search, with filters, counts, what is similar; and the shop looks at scores."""
     texts = [json.loads(line)["text"] for line in QUERIES.read_text(encoding="utf-8").splitlines()]
     asked: list[tuple[str, dict[str, str | int]]] = []
     for place, query in enumerate(texts):
         asked.append(("/search", {"q": query}))
         if place % 3 == 0:
             asked.append(("/search", {"q": query, "dearest": 100}))
+        if place % 4 == 0:
+            asked.append(("/facets", {"q": query}))
+        if place % 5 == 0 and ids:
+            asked.append((f"/products/{ids[place % len(ids)]}/similar", {}))
         if place % 10 == 0:
             asked.append(("/explain", {"q": query}))
     return asked
@@ -60,8 +64,9 @@ async def drive(address: str, *, clients: int, seconds: float) -> Outcome:
     outcome = Outcome()
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as http:
+        first = (await http.get("/search", params={"q": "bag", "limit": 50})).json()
+        turns = itertools.cycle(requests([hit["id"] for hit in first["hits"]]))
         begun = time.perf_counter()
-        turns = itertools.cycle(requests())
         await asyncio.gather(*(_client(http, turns, begun + seconds, outcome) for _ in range(clients)))
         outcome.elapsed = time.perf_counter() - begun
     return outcome

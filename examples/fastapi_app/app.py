@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import ColumnElement, and_, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from examples.fastapi_app.gate import Full, Gate
-from examples.fastapi_app.schemas import Answer, Problem
+from examples.fastapi_app.schemas import Answer, Counted, Problem
 from examples.fastapi_app.settings import ShopSettings
 from examples.shop.models import Product, products
-from hybridsearch import HybridSearch, HybridSearchError, QueryError, SearchRecord, StatementTimeout
+from hybridsearch import Facet, HybridSearch, HybridSearchError, QueryError, SearchRecord, StatementTimeout
 from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.worker import running
 
@@ -72,7 +72,10 @@ Opened = Annotated[AsyncSession, Depends(session)]
 Text = Annotated[str, Query(alias="q", min_length=1, max_length=200, examples=['"laptop bag" -leather'])]
 Limit = Annotated[int, Query(ge=1, le=50)]
 Brand = Annotated[str | None, Query(max_length=80, examples=["HP"])]
+Key = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Price = Annotated[float | None, Query(ge=0, le=1_000_000)]
+
+PRICES = [(None, 20), (20, 50), (50, 100), (100, 200), (200, None)]
 
 app = FastAPI(
     title="The shop's search",
@@ -100,6 +103,20 @@ async def find(opened: Opened, request: Request, q: Text, where: Chosen, limit: 
     """Products for a text, best first; "phrases", -exclusions and prefix* are understood."""
     deadline = request.app.state.settings.deadline
     return Answer.of(await search.search_async(opened, q, limit=limit, where=where, snippet=True, deadline=deadline))
+
+
+@app.get("/products/{key}/similar")
+async def similar(opened: Opened, key: Key, where: Chosen, limit: Limit = 10) -> Answer:
+    """Products like one, by its vectors; no text is encoded."""
+    return Answer.of(await search.similar_to_async(opened, key, limit=limit, where=where))
+
+
+@app.get("/facets")
+async def facets(opened: Opened, q: Text, where: Chosen) -> dict[str, list[Counted]]:
+    """How many of the products found there are of each brand, and at which price."""
+    by = {"brand": Facet(Product.brand), "price": Facet(Product.price, ranges=PRICES)}
+    counted = await search.facets_async(opened, q, by=by, where=where)
+    return {name: [Counted(value=one.value, count=one.count) for one in counts] for name, counts in counted.items()}
 
 
 @app.get("/explain")

@@ -63,6 +63,18 @@ def test_operators_filters_and_suggestions_reach_the_search(service: httpx.Clien
     assert service.get("/search", params={"q": "bluetoth speker"}).json()["suggestion"].startswith("bluetooth speaker")
 
 
+def test_similar_products_and_counts(service: httpx.Client) -> None:
+    first = service.get("/search", params={"q": "laptop bag", "limit": 1}).json()["hits"][0]
+    like = service.get(f"/products/{first['id']}/similar", params={"limit": 5}).json()["hits"]
+    assert len(like) == 5
+    assert first["id"] not in {hit["id"] for hit in like}
+    counted = service.get("/facets", params={"q": "laptop bag", "dearest": 50}).json()
+    assert set(counted) == {"brand", "price"}
+    assert all(one["count"] > 0 for one in counted["brand"])
+    cheap = [one["count"] for one in counted["price"]]
+    assert sum(cheap[:2]) > 0 == sum(cheap[3:])
+
+
 def test_explain_adds_up(service: httpx.Client) -> None:
     (first,) = service.get("/explain", params={"q": "laptop bag", "limit": 1}).json()
     assert sum(leg["share"] for leg in first["legs"].values()) == pytest.approx(first["score"], abs=1e-12)
@@ -81,6 +93,8 @@ def test_explain_adds_up(service: httpx.Client) -> None:
         ("/search", {"q": "   "}, 400),
         ("/search", {"q": "'; drop table product; --"}, 200),
         ("/search", {"q": "bag", "brand": "'\"\\%"}, 200),
+        ("/products/0/similar", {}, 422),
+        ("/products/99999999/similar", {}, 400),
         ("/nothing", {}, 404),
     ],
 )
@@ -89,12 +103,12 @@ def test_what_it_refuses(service: httpx.Client, path: str, params: dict[str, Any
     assert answer.status_code == status
     assert "Traceback" not in answer.text
     if status == 400:
-        assert answer.json()["error"].startswith("the query")
+        assert answer.json()["error"].startswith(("the query", "document 99999999 is not there"))
 
 
 def test_its_interface_is_described(service: httpx.Client) -> None:
     described = service.get("/openapi.json").json()
-    assert {"/search", "/explain", "/health"} <= set(described["paths"])
+    assert {"/search", "/facets", "/products/{key}/similar", "/explain", "/health"} <= set(described["paths"])
     assert service.get("/docs").status_code == 200
 
 
