@@ -20,7 +20,6 @@ from sqlalchemy import (
     Text,
     case,
     cast,
-    column,
     func,
     literal,
     select,
@@ -46,7 +45,7 @@ from hybridsearch.explanation import (
 )
 from hybridsearch.hits import documents, hit_of
 from hybridsearch.keys import identity
-from hybridsearch.lexical import DOUBLE, asked, routine, row_configuration, terms_of
+from hybridsearch.lexical import DOUBLE, asked, changes, row_configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -89,7 +88,7 @@ def _with_spreads(statement: Select[Any], found: Mapping[str, Select[Any]]) -> S
 
 
 def _with_terms(statement: Select[Any], index: SearchIndex, query: Query) -> Select[Any]:
-    changed = changes(index)
+    changed = select(*changes(index).c).cte("changes").prefix_with("materialized")
     found = _asked(index, query, changed)
     statistics = _statistics(index, changed)
     own = _frequencies(index, found).lateral("own")
@@ -114,14 +113,6 @@ def _with_terms(statement: Select[Any], index: SearchIndex, query: Query) -> Sel
             own.c.own_frequencies,
         )
     )
-
-
-def changes(index: SearchIndex) -> CTE:
-    """The rows that the leg reads from the table: their keys, what is indexed of them, and what they hold now."""
-    keys = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]
-    figures = [column("old_length", REAL), column("old_terms", ARRAY(Integer)), column("length", REAL)]
-    rows = routine(index, "changes").table_valued(*keys, *figures, column("words", ARRAY(Text)), name="change")
-    return select(*rows.c).cte("changes").prefix_with("materialized")
 
 
 def _asked(index: SearchIndex, query: Query, changed: CTE) -> CTE:

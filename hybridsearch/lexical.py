@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    REAL,
     ColumnElement,
     Float,
     Function,
@@ -155,3 +156,12 @@ def _allowed(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[An
     documents = index.documents
     numbers = func.coalesce(func.array_agg(documents.c.id), cast([], ARRAY(Integer)))
     return select(numbers).join_from(documents, index.table, index.same_row(documents)).where(where).scalar_subquery()
+
+
+def changes(index: SearchIndex) -> Any:
+    """Return the rows that the leg reads from the table, as a FROM element: their keys, what is indexed of them, and
+    what they hold now.
+    """
+    keys = [column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True)]
+    figures = [column("old_length", REAL), column("old_terms", ARRAY(Integer)), column("length", REAL)]
+    return routine(index, "changes").table_valued(*keys, *figures, column("words", ARRAY(Text)))

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.dense import distance_to
 from hybridsearch.engines import engine_of
-from hybridsearch.explain import changes
 from hybridsearch.fusion import rank_name
 from hybridsearch.keys import identity, is_key
+from hybridsearch.lexical import changes
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Integer, Text, and_, case, cast, exists, func, literal, not_, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from hybridsearch.lexical import configuration, row_configuration, terms_of
+from hybridsearch.lexical import changes, configuration, row_configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.syntax import Excluded, Parsed, is_plain_word, pattern, surely_indexed
 
@@ -57,11 +57,18 @@ def _texts(index: SearchIndex) -> list[ColumnElement[str]]:
 
 
 def _is_among(index: SearchIndex, words: str) -> ColumnElement[bool]:
-    """Whether the row is one of the documents that have all terms of the words; true where the words have none."""
-    documents = index.documents.alias("having")
-    keys = [documents.c[name] for name in index.key_names]
-    having = func.coalesce(documents.c.terms.contains(_term_ids(index, words)), True)
-    return tuple_(*index.keys).in_(select(*keys).where(having))
+    """Whether the row is one of the documents that have all terms of the words; true where the words have none.
+
+    Of rows that are not indexed yet it is the terms that they have now.
+    """
+    documents, changed, stale = index.documents.alias("having"), changes(index), changes(index)
+    keys, live_keys, stale_keys = ([table.c[name] for name in index.key_names] for table in (documents, changed, stale))
+    indexed = func.coalesce(documents.c.terms.contains(_term_ids(index, words)), True)
+    query = terms_of(configuration(index), literal(words, Text))
+    terms = select(func.array_agg(query.c.term, type_=ARRAY(Text))).scalar_subquery()
+    live = select(*live_keys).where(func.coalesce(changed.c.words.contains(terms), terms.is_(None)))
+    row = tuple_(*index.keys)
+    return or_(and_(row.in_(select(*keys).where(indexed)), row.not_in(select(*stale_keys))), row.in_(live))
 
 
 def _term_ids(index: SearchIndex, words: str) -> Any:

@@ -109,6 +109,17 @@ def test_operators_and_where_hold_together(shop: SimpleNamespace, session: Sessi
     assert found(shop, session, '"red chair"', where=shop.Article.id > 1) == {2}
 
 
+def test_they_hold_for_rows_that_are_not_indexed_yet(shop: SimpleNamespace, session: Session) -> None:
+    session.add(shop.Article(id=7, title="New red oak chair", body="from the garden"))
+    session.get_one(shop.Article, 1).body = "Painted."
+    session.flush()
+    lexical = {"legs": ["lexical"]}
+    assert found(shop, session, '"oak chair" red', **lexical) == {7}
+    assert found(shop, session, "red -garden", **lexical) == {1, 2}
+    assert found(shop, session, "red -painted", **lexical) == {2, 7}
+    assert found(shop, session, "red -oak", **lexical) == {1}
+
+
 def test_the_encoder_sees_the_words_alone(shop: SimpleNamespace) -> None:
     asked = shop.search.encode('red "oak chair" -blue gard*')
     assert asked.text == "red oak chair gard"
@@ -164,5 +175,5 @@ HOSTILE = st.sampled_from(
 def test_no_text_is_an_sql_error(shop: SimpleNamespace, session: Session, text: str) -> None:
     for query in (text, f'red "{text}x"', f'red "x{text}"', f"red -x{text}", f"red x{text}* y"):
         if query.strip() and "\0" not in query and not any("\ud800" <= c <= "\udfff" for c in query):
-            hits = shop.search.search(session, query, legs=["lexical"])
+            hits = shop.search.search(session, query, legs=["lexical"], snippet=True)
             assert len(hits) <= len(ROWS)
