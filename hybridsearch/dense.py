@@ -64,7 +64,7 @@ def dense(
     (Before pgvector 0.8 no scan goes on: documents of several chunks, and a filter, can leave too few.)
     """
     distance = distance_to(index, vector)
-    passing, few = _passing(index, candidates, where)
+    passing, few = few_passing(index, candidates, where, "dense")
     met = _met(index, distance, few, candidates, ef_search, where, _bits_distance(index, vector))
     missing = select(func.count()).select_from(met).scalar_subquery() < candidates
     goes_on = func.current_setting("hnsw.iterative_scan", True).is_not(None)
@@ -92,8 +92,10 @@ def constant(count: int) -> ColumnElement[int]:
     return bindparam(None, count, Integer, unique=True, literal_execute=True)
 
 
-def _passing(index: SearchIndex, candidates: int, where: Condition | None) -> tuple[CTE, Condition]:
-    """The keys of the rows that pass, if these are few, and the condition that they are. Reads no more than few rows.
+def few_passing(index: SearchIndex, candidates: int, where: Condition | None, name: str) -> tuple[CTE, Condition]:
+    """Return the keys of the rows that pass, if these are few, and the condition that they are; `name` is the leg's.
+
+    Reads no more than few rows.
 
     Without a filter, the rows that pass are those that row-level security shows, where it is active.
     """
@@ -103,15 +105,17 @@ def _passing(index: SearchIndex, candidates: int, where: Condition | None) -> tu
     most = (
         select(case((filtered, sql_cast(few, BigInteger)), else_=-1).label("most"))
         .where(_relations.c.oid == relation(index.chunks))
-        .cte("most")
+        .cte(f"{name}_most")
     )
     names = zip(index.keys, index.key_names, strict=True)
     passing = select(*(key.label(name) for key, name in names)).select_from(index.model)
     if where is not None:
         passing = passing.where(where)
-    keys = passing.limit(select(most.c.most + 1).scalar_subquery()).cte("passing")
+    keys = passing.limit(select(most.c.most + 1).scalar_subquery()).cte(f"{name}_passing")
     counted = (
-        select((func.count() <= select(most.c.most).scalar_subquery()).label("few")).select_from(keys).cte("choice")
+        select((func.count() <= select(most.c.most).scalar_subquery()).label("few"))
+        .select_from(keys)
+        .cte(f"{name}_choice")
     )
     return keys, select(counted.c.few).scalar_subquery()
 

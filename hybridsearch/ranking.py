@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, not_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select, union_all
 
 from hybridsearch.boost import boosted
 from hybridsearch.conditions import of_model
-from hybridsearch.dense import dense
+from hybridsearch.dense import dense, few_passing
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
 from hybridsearch.fusion import fuse
@@ -83,8 +83,8 @@ def _leg(index: SearchIndex, name: str, query: Query, plan: Plan) -> Select[Any]
 
 
 def _lexical(index: SearchIndex, query: Query, count: int, where: ColumnElement[bool] | None) -> Select[Any]:
-    """The lexical leg. Under a filter the best of all are looked at first: where enough of them pass, these are the
-    best of those that pass, and the engine need not be told which do.
+    """The lexical leg. Under a filter that keeps much the best of all are looked at first: where enough of them pass,
+    these are the best of those that pass, and the engine need not be told which do.
     """
 
     def leg(candidates: int, where: ColumnElement[bool] | None) -> Select[Any]:
@@ -96,10 +96,11 @@ def _lexical(index: SearchIndex, query: Query, count: int, where: ColumnElement[
     if where is None or index.engine != "sql":
         return leg(count, where)
     wide = min(MAX_COUNT, WIDE * count)
-    best = leg(wide, None).cte("best_of_all")
+    _, few = few_passing(index, count, where, "lexical")
+    best = select(leg(wide, None).subquery("unfiltered")).where(not_(few)).cte("best_of_all")
     passing = select(best).where(of_model(index, best, where)).cte("best_passing")
     found, looked_at = (select(func.count()).select_from(one).scalar_subquery() for one in (passing, best))
-    missing = and_(found < count, looked_at >= wide)
+    missing = or_(few, and_(found < count, looked_at >= wide))
     told = select(leg(count, where).subquery("told")).where(missing)
     every = union_all(select(passing).where(not_(missing)), told).subquery("words")
     keys = [every.c[name] for name in index.key_names]
