@@ -145,6 +145,11 @@ def _wrapped(form: str, names: Iterable[str], alias: str) -> str:
     return ", ".join(form.format(_columns([name], alias)) for name in names)
 
 
+def _key_value(place: Place, alias: str) -> str:
+    columns = _columns(place.companion_keys, alias)
+    return columns if len(place.companion_keys) == 1 else f"row({columns})"
+
+
 def _literal(value: object) -> str:
     return sql.Literal(value).as_string()
 
@@ -204,6 +209,8 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "legs": lambda p, _: f"array[{', '.join(map(_literal, p.definition.legs))}]",
     # {{same_keys:d,c}}: d."article_id" = c."article_id"
     "same_keys": Place.same_keys,
+    # {{key_value:c}}: c."article_id", or a row of several
+    "key_value": lambda p, alias: _key_value(p, alias),
     # {{approximate:c,near}}: what the HNSW index orders chunks c by; {{scanned:depth}}: how many of them to look at
     "approximate": lambda p, arguments: p.definition.approximate(*arguments.split(",")),
     "scanned": lambda p, depth: f"least(1000, 4 * {depth})" if p.definition.storage == "bit" else depth,

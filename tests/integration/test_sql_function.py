@@ -91,6 +91,37 @@ def test_a_filter_acts_inside_every_leg(shop: Shop) -> None:
         same(found(shop.engine, "red chair", 20, filter), expected)
 
 
+def test_a_row_that_is_not_indexed_yet_is_found_under_a_filter(shop: Shop) -> None:
+    with Session(shop.engine) as session:
+        session.add(shop.Article(id=1000, title="hammock chair", body=None))
+        session.add(shop.Article(id=1001, title="hammock swing", body=None))
+        session.commit()
+    try:
+        for filter, expected in [(None, {1000, 1001}), ({"title": "hammock swing"}, {1001}), ({"id": 1}, set())]:
+            assert {row.article_id for row in found(shop.engine, "hammock", 10, filter)} == expected
+    finally:
+        with Session(shop.engine) as session:
+            session.query(shop.Article).filter(shop.Article.id >= 1000).delete()
+            session.commit()
+            for _ in index_rows(session, shop.index):
+                session.commit()
+
+
+def test_a_document_of_many_chunks_counts_once(engine: Engine) -> None:
+    made = articles()
+    fill(engine, made)
+    with Session(engine) as session:
+        session.add(made.Article(id=50, title="red", body="red chair. " * 400))
+        session.commit()
+        for _ in index_rows(session, made.index):
+            session.commit()
+    expected = ranking(engine, made.index, "red chair", legs=["dense"], candidates=5, limit=5)
+    with engine.connect() as connection:
+        call = "select * from article_search('red chair', 5, legs => array['dense'], candidates => 5, wait_ms => 0)"
+        same(list(connection.execute(text(call))), expected)
+    assert len(expected) == 5
+
+
 def test_without_a_vector_the_words_answer_and_the_note_says_why(shop: Shop) -> None:
     rows = found(shop.engine, "chair of red")
     assert [row.article_id for row in rows] == [

@@ -28,12 +28,14 @@ declare
     chosen constant text[] := hybridsearch.checked_legs(legs, {{legs}});
     weight constant jsonb := hybridsearch.checked_weights(weights, {{legs}});
     condition constant text := hybridsearch.condition({{literal:table}}::regclass, 'm', filter);
-    former constant text := current_setting('hnsw.iterative_scan', true);
+    former constant text := current_setting('hnsw.iterative_scan', true);     -- null before pgvector 0.8
+    former_memory constant text := current_setting('hnsw.scan_mem_multiplier', true);
     near {{dense}} := dense::{{dense}};
     tokens {{sparse}} := sparse::{{sparse}};
     words text[]; times int4[];
     allowed int4[];                     -- the documents of which the filter holds; null without one
-    is_near boolean; is_near_exact boolean;
+    unnumbered text[];                  -- the rows of which it holds that have no number yet
+    is_near boolean; few boolean := false;
     encoded record; said text;
 begin
     if searched_for is null then
@@ -57,35 +59,65 @@ begin
         execute format('select coalesce(array_agg(d.id), ''{}'') from %s as d join %s as m on %s where %s',
                        {{literal:document}}, {{literal:table}}, {{literal:same_row:m,d}}, condition) into allowed;
     end if;
+    if condition is not null and to_regprocedure({{literal:fn:changes}} || '()') is not null then
+        execute format('select coalesce(array_agg(jsonb_build_array(%s)::text), ''{}'') from %s() as c join %s as m on %s where c.old_terms is null and %s',
+                       {{literal:keys:m}}, {{literal:fn:changes}}, {{literal:table}}, {{literal:same_row:m,c}}, condition) into unnumbered;
+    end if;
     is_near := near is not null and 'dense' = any(chosen);
-    -- A selective filter: the distances of all that it lets through cost less than a scan that looks for them.
-    is_near_exact := is_near and cardinality(allowed) <= 10000;
+    -- A selective filter: comparing all that it lets through costs less than a scan that looks for them (docs/query.md).
+    if allowed is not null then
+        few := cardinality(allowed) <= greatest(1000, sqrt(4.0 * depth * (
+            select greatest(reltuples, 0) from pg_class where oid = {{literal:chunk}}::regclass)));
+    end if;
     perform set_config('hnsw.ef_search', greatest(100, {{scanned:depth}})::text, true);
-    if former is not null then          -- pgvector 0.8 or later
-        perform set_config('hnsw.iterative_scan', 'strict_order', true);
+    if former is not null then
+        perform set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.scan_mem_multiplier', '4', true);
     end if;
     return query
-        with scanned as materialized (
-            select {{companion_keys:c}}, c.dense <=> near as distance
+        with met as (
+            -- All the keys before this one. No sort comes in: the scan has this order, and stops with the LIMIT.
+            select {{companion_keys:c}}, c.dense <=> near as distance, {{key_value:c}} as key,
+                   array_agg({{key_value:c}}) over (order by {{approximate:c,near}} rows between unbounded preceding and 1 preceding) as before
             from {{chunk}} as c
             join {{table}} as m on {{same_row:m,c}}
-            where is_near and not coalesce(is_near_exact, false)
+            where is_near and not few
               and (allowed is null
                    or (select d.id from {{document}} as d where {{same_keys:d,c}}) in (select unnest(allowed)))
-            order by {{approximate:c,near}}
+        ),
+        scanned as materialized (
+            select {{companion_keys:met}}, met.distance
+            from met
+            where met.before is null or met.key <> all(met.before)
             limit {{scanned:depth}}
         ),
+        -- Few pass, or the scan has ended before it had enough: all that pass.
+        compared as materialized (
+            select {{companion_keys:c}}, min(c.dense <=> near) as distance
+            from {{chunk}} as c
+            join {{table}} as m on {{same_row:m,c}}
+            where is_near and not few and former is not null
+              and (select count(*) from scanned) < depth
+              and (allowed is null
+                   or (select d.id from {{document}} as d where {{same_keys:d,c}}) in (select unnest(allowed)))
+            group by {{companion_keys:c}}
+            order by distance, {{companion_keys:c}}
+            limit depth
+        ),
         measured as materialized (
-            select {{companion_keys:c}}, c.dense <=> near as distance
+            select {{companion_keys:c}}, min(c.dense <=> near) as distance
             from unnest(allowed) as a(id)
             join {{document}} as d on d.id = a.id
             join {{table}} as m on {{same_row:m,d}}
             join {{chunk}} as c on {{same_keys:c,d}}
-            where is_near_exact
+            where is_near and few
+            group by {{companion_keys:c}}
+            order by distance, {{companion_keys:c}}
+            limit depth
         ),
         dense_leg as materialized (
             select {{companion_keys:n}}, min(n.distance) as distance
-            from (table scanned union all table measured) as n
+            from (table scanned union all table compared union all table measured) as n
+            where n.distance <= 2.5         -- a vector of norm 0 has no distance from any other, but NaN
             group by {{companion_keys:n}}
             order by distance, {{companion_keys:n}}
             limit depth
@@ -104,8 +136,12 @@ begin
         ),
         lexical_leg as materialized (
             select {{companion_keys:best}}, -best.score as distance
-            from {{fn:best}}(words, times, depth, {{k1}}, {{b}}, allowed) as best
+            from {{fn:best}}(words, times, depth, {{k1}}, {{b}}, allowed, unnumbered is not null) as best
             where 'lexical' = any(chosen)
+              -- Rows that are too new to have a number come beside the allowed ones.
+              and (allowed is null
+                   or (select d.id from {{document}} as d where {{same_keys:d,best}}) in (select unnest(allowed))
+                   or jsonb_build_array({{companion_keys:best}})::text = any(unnumbered))
         ),
         entry as (
             select {{companion_keys:x}}, row_number() over (order by x.distance, {{companion_keys:x}}) as dense_, null::int8 as sparse_, null::int8 as lexical_
@@ -133,7 +169,7 @@ begin
         order by z.score desc, {{companion_keys:f}}
         limit wanted;
     if former is not null then
-        perform set_config('hnsw.iterative_scan', former, true);
+        perform set_config('hnsw.iterative_scan', former, true), set_config('hnsw.scan_mem_multiplier', former_memory, true);
     end if;
 end
 $$;
