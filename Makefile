@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint smoke check picture quality bench-lexical bench-updates load bench-query fuzz clean
+.PHONY: help demo test soak lint smoke check picture quality bench-lexical bench-updates bench-freshness load bench-query fuzz clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +31,13 @@ demo: $(VENV)/.demo ## play a shop's story: migrate, index, search (with DATABAS
 
 test: $(VENV)/.dev ## run all tests (with HYBRIDSEARCH_TEST_URL: on that server)
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.dev ## the faults for longer: 300 kills of workers, 8 writers beside 3 workers for 2 minutes
+	HYBRIDSEARCH_TEST_KILLS=300 HYBRIDSEARCH_TEST_SECONDS=120 HYBRIDSEARCH_TEST_CUTS=100 HYBRIDSEARCH_TEST_CRASHES=10 \
+	$(BIN)/python -m pytest tests/faults -s $(ARGS)
+
+bench-freshness: $(VENV)/.dev ## the triggers' cost, the lag behind 20 writes a second, a backfill beside the encoder alone
+	$(BIN)/python benchmarks/freshness.py $(PARTS)
 
 lint: $(VENV)/.dev ## format, lint, types, the import contract
 	$(BIN)/ruff format --check .

@@ -39,15 +39,24 @@ _SESSION = {
 }
 
 
+_SET = """
+    select set_config(given.name, given.value, false)
+    from unnest(%s::text[], %s::text[]) as given(name, value)
+    join pg_catalog.pg_settings as setting on setting.name = given.name and setting.source = 'default'
+"""
+
+
 def worker_engine(url: URL) -> Engine:
-    """Return an engine whose connections notice a lost network, and free what they held. The address's options stay."""
+    """Return an engine whose connections notice a lost network, and free what they held.
+
+    What the address, the role or the server sets otherwise stays.
+    """
     options = {name: value for name, value in (_TCP | {"tcp_user_timeout": "25000"}).items() if name not in url.query}
     engine = create_engine(url, connect_args=options)
 
     def prepared(connection: Any, record: object) -> None:
         with connection.cursor() as cursor:
-            for name, value in _SESSION.items():
-                cursor.execute("select set_config(%s, %s, false)", (name, value))
+            cursor.execute(_SET, (list(_SESSION), list(_SESSION.values())))
         connection.commit()
 
     event.listen(engine, "connect", prepared)

@@ -30,6 +30,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    or_,
     select,
     update,
 )
@@ -60,14 +61,15 @@ _databases = Table("pg_database", _locks.metadata, Column("oid", OID), Column("d
 class Limits:
     """How much a worker takes at once (`batch` documents), and how long and how often it tries.
 
-    `deadline` is for one call of the encoder, `lease` for all of a batch, in seconds; a document is set aside after so
-    many `attempts`.
+    `deadline` is for one call of the encoder, `lease` for all of a batch, `patience` for one transaction, in seconds; a
+    document is set aside after so many `attempts`.
     """
 
     batch: int = 32
     deadline: float | None = 120.0
     lease: float = 900.0
     attempts: int = 5
+    patience: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -196,11 +198,11 @@ def forget(session: Session, index: SearchIndex) -> int:
     return _count(session, delete(index.queue).where(index.queue.c.failed_at.is_not(None)))
 
 
-def release(session: Session, index: SearchIndex) -> int:
-    """Free what workers have claimed that are no longer there; return how many documents."""
+def release(session: Session, index: SearchIndex, *, former: int | None = None) -> int:
+    """Free what workers have claimed that are no longer there, or `former` is; return how many documents."""
     queue = index.queue
     present = exists().where(_presence(), cast(_locks.c.objid, BigInteger) == queue.c.claimed_by)
-    freed = update(queue).where(queue.c.claimed_by.is_not(None), ~present)
+    freed = update(queue).where(queue.c.claimed_by.is_not(None), or_(~present, queue.c.claimed_by == (former or 0)))
     return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp()))
 
 

@@ -56,7 +56,7 @@ def answering(engine: Engine, indexes: Iterable[SearchIndex]) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(5)  # no longer, where its connection does not answer
 
 
 def _run(engine: Engine, encoders: Mapping[str, Encoder], stop: threading.Event) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session
 
 from hybridsearch.database import explained
 from hybridsearch.deadline import stuck
@@ -38,6 +38,7 @@ from hybridsearch.queue import Limits, backoff, release
 from hybridsearch.requests import answering
 from hybridsearch.stages import step_upkeep, step_vectors, step_words
 from hybridsearch.state import CHANNEL
+from hybridsearch.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +62,11 @@ class Worker:
         self.indexes = list(indexes)
         self.limits = limits or Limits()
         self.poll = poll
-        self._begin = sessionmaker(engine).begin
+        self._watch = Watch(self.limits.patience)
         self._stop = threading.Event()
         self._wakes: dict[str, threading.Event] = {name: threading.Event() for name in ("words", "vectors")}
         self._failure: BaseException | None = None
+        self._number: int | None = None
 
     def run(self) -> None:
         """Work until `stop` is called. Raises EncoderMismatch, SchemaMissing, ExtensionMissing, and EncoderError
@@ -79,6 +81,7 @@ class Worker:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.2)  # in steps, between which Python sees to signals
+                    self._watch.check()
         if self._failure is not None:
             raise self._failure
 
@@ -97,6 +100,17 @@ class Worker:
                     pass
                 while step_upkeep(self._begin, index):
                     pass
+
+    @contextmanager
+    def _begin(self) -> Iterator[Session]:
+        """A transaction that is given up where the server does not answer."""
+        with Session(self.engine) as session, self._watch.over(session.connection()):
+            try:
+                yield session
+                session.commit()
+            except BaseException:
+                session.rollback()
+                raise
 
     def _keep(self, loop: Callable[[], None]) -> None:
         """Run a loop again and again until the worker is stopped, with pauses after failures."""
@@ -133,7 +147,8 @@ class Worker:
                 for _ in driver.notifies(timeout=0.5, stop_after=1):
                     self._wake()
                 if time.monotonic() - looked > self.poll:
-                    driver.execute("")  # the loss of a connection need not end the wait
+                    with self._watch.over(connection):
+                        driver.execute("")  # the loss of a connection need not end the wait
                     looked = time.monotonic()
 
     def _words(self) -> None:
@@ -151,10 +166,14 @@ class Worker:
 
     def _vectors(self) -> None:
         with present(self.engine) as presence:
-            released = 0.0
+            # What this loop had claimed under its last number, when it lost its connection, is nobody's now.
+            self._release(former=self._number)
+            self._number = presence.worker
+            released = time.monotonic()
             while not self._stop.is_set():
                 self._wakes["vectors"].clear()
-                presence.confirm()
+                with self._watch.over(presence.connection):
+                    presence.confirm()
                 if time.monotonic() - released > self.poll:
                     released = time.monotonic()
                     self._release()
@@ -179,10 +198,10 @@ class Worker:
         with explained(index), self._begin() as session:
             return notice(session, index)
 
-    def _release(self) -> None:
+    def _release(self, former: int | None = None) -> None:
         for index in self.indexes:
             with explained(index), self._begin() as session:
-                release(session, index)
+                release(session, index, former=former)
 
     def _wake(self) -> None:
         for wake in self._wakes.values():

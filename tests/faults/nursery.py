@@ -1,6 +1,8 @@
 """Starts worker processes quickly: everything is imported once, then each worker is a fork.
 
-python -m tests.faults.nursery ADDRESS [poll]      # on standard input: `start`; on standard output: the pid
+    python -m tests.faults.nursery ADDRESS DEADLINE LEASE ATTEMPTS PATIENCE
+
+A line on standard input starts one, whose process id comes on standard output.
 """
 
 import logging
@@ -26,8 +28,8 @@ def work(address: str, limits: Limits) -> None:
 
 def main() -> None:
     """Fork a worker for every line."""
-    address, deadline, lease, attempts = sys.argv[1:5]
-    limits = Limits(batch=8, deadline=float(deadline), lease=float(lease), attempts=int(attempts))
+    address, deadline, lease, attempts, patience = sys.argv[1:6]
+    limits = Limits(8, float(deadline), float(lease), int(attempts), float(patience))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for _ in sys.stdin:
         child = os.fork()

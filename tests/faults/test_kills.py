@@ -3,19 +3,17 @@
 import os
 import random
 import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, insert, select, text
+from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch.queue import Limits
 from tests.faults.shop import shop
 from tests.support.workers import assert_intact, is_drained, nursery, until
+from tests.support.writers import add, writing
 
 KILLS = int(os.environ.get("HYBRIDSEARCH_TEST_KILLS", "50"))
 
@@ -24,12 +22,6 @@ KILLS = int(os.environ.get("HYBRIDSEARCH_TEST_KILLS", "50"))
 def tables(engine: Engine) -> Engine:
     shop.Base.metadata.create_all(engine)
     return engine
-
-
-def add(engine: Engine, first: int, last: int) -> None:
-    rows = [{"id": n, "title": f"chair {n}", "body": f"red {n % 7}"} for n in range(first, last + 1)]
-    with engine.begin() as connection:
-        connection.execute(insert(shop.Article), rows)
 
 
 WAITING = text("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
@@ -98,78 +90,18 @@ def count(engine: Engine) -> int:
         return session.scalar(select(func.count()).select_from(shop.index.documents)) or 0
 
 
-def write(engine: Engine, seed: int, stop: threading.Event, done: Counter[str]) -> None:
-    """Write articles in transactions of one to five statements, of which every fifth is rolled back."""
-    chance = random.Random(seed)
-    with engine.connect() as connection:
-        while not stop.is_set():
-            for _ in range(chance.choice((1, 1, 2, 5))):
-                key = chance.randrange(300)
-                given = {"id": key, "title": f"chair {chance.randrange(50)}", "body": f"red {chance.randrange(9)}"}
-                statement = chance.choice(
-                    (
-                        "insert into article values (:id, :title, :body) on conflict (id) do update set title = :title",
-                        "insert into article values (:id, :title, :body) on conflict (id) do nothing",
-                        "update article set title = :title where id = :id",
-                        "delete from article where id = :id",
-                        "update article set body = :body where id between :id and :id + 9",
-                    )
-                )
-                connection.execute(text(statement), given)
-            if chance.random() < 0.2:
-                connection.rollback()
-                done["rolled back"] += 1
-            else:
-                connection.commit()
-                done["committed"] += 1
-            time.sleep(chance.uniform(0, 0.05))
-
-
-@pytest.fixture
-def writers(tables: Engine) -> Iterator[Counter[str]]:
-    """Four threads that write until the test is over, one transaction after the other."""
-    yield from writing(tables, 4)
-
-
-def writing(engine: Engine, number: int) -> Iterator[Counter[str]]:
-    stop, done = threading.Event(), Counter[str]()
-    failures: list[BaseException] = []
-    pool = create_engine(engine.url, pool_size=number)
-
-    def run(seed: int) -> None:
-        try:
-            write(pool, seed, stop, done)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield done
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        pool.dispose()
-    assert failures == []
-
-
 def test_fifty_random_kills_lose_and_double_nothing(tables: Engine) -> None:
     chance = random.Random(50)
     killed = 0
     with nursery(tables.url, HYBRIDSEARCH_TEST_DELAY="0.005") as workers:
-        source = writing(tables, 4)
-        done = next(source)
         for _ in range(2):
             workers.start()
-        while killed < KILLS:
-            time.sleep(chance.uniform(0.05, 0.4))
-            workers.kill(chance.choice(workers.workers))
-            killed += 1
-            workers.start()
-        for _ in source:
-            pass
+        with writing(tables, 4) as done:
+            while killed < KILLS:
+                time.sleep(chance.uniform(0.05, 0.4))
+                workers.kill(chance.choice(workers.workers))
+                killed += 1
+                workers.start()
         until(lambda: is_drained(tables, shop), 120)
     assert killed == KILLS
     assert done["committed"] > 100
@@ -181,7 +113,9 @@ def test_a_frozen_worker_loses_its_claim_and_spoils_nothing_when_it_wakes(tables
     hold = tmp_path / "hold"
     hold.touch()
     limits = Limits(deadline=20, lease=2, attempts=1000)
-    with nursery(tables.url, limits, HYBRIDSEARCH_TEST_HOLD=str(hold)) as workers:
+    # It may freeze within a transaction, whose locks the server frees.
+    address = tables.url.update_query_dict({"options": "-c idle_in_transaction_session_timeout=2s"})
+    with nursery(address, limits, HYBRIDSEARCH_TEST_HOLD=str(hold)) as workers:
         first = workers.start()
         add(tables, 1, 8)
         until(Path(f"{hold}.held").exists)

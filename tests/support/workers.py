@@ -26,7 +26,8 @@ class Nursery:
 
     def __init__(self, database: URL, limits: Limits = PATIENT, **settings: str) -> None:
         address = database.render_as_string(hide_password=False)
-        arguments = (address, str(limits.deadline), str(limits.lease), str(limits.attempts))
+        figures = (limits.deadline, limits.lease, limits.attempts, limits.patience)
+        arguments = (address, *map(str, figures))
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.faults.nursery", *arguments],
             env=environment() | settings,
