@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from hybridsearch.worker import running
 from tests.support.servers import own_server
 
 RESULTS = Path(__file__).parent / "results" / "freshness.json"
-VOCABULARY = [f"word{number}" for number in range(5000)]
+# Words that are one piece to the encoder: 60 of them are 60 tokens.
+PIECES = (files("hybridsearch.encoders") / "data" / "minilm-vocab.txt").read_text("utf-8").split("\n")
+VOCABULARY = [piece for piece in PIECES if piece.isalpha() and piece.isascii() and len(piece) > 2][:8000]
 
 
 class Base(DeclarativeBase):

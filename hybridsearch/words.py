@@ -11,7 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, case, delete, func, insert, null, select, update
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -29,11 +44,12 @@ MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class _Seen:
-    """A changed key: the row's content and hash (None without a row), what is indexed of it (None: nothing)."""
+    """A changed key: the row's content, hash (None: no row) and version, and what is indexed of it (None: nothing)."""
 
     key: Key
     content: Content
     hash: bytes | None
+    version: str
     number: int | None
     indexed: bytes | None
     encoded: bool
@@ -55,6 +71,7 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     _remove(session, index, [one.number for one in [*changed, *gone] if one.number is not None])
     _forget(session, index, [one.key for one in gone])
     _add(session, index, changed)
+    _distrust(session, index, changed)
     _queue(session, index, taken, [one.key for one in changed], again=True)
     same = [one.key for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
     _queue(session, index, taken, same, again=False)
@@ -107,7 +124,7 @@ def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetim
     whole = [row.id for row in rows if row.before + row.size <= limit]
     session.execute(delete(changes).where(changes.c.id.in_(whole)))
     for row in rows[len(whole) :]:  # the last, where it holds more than the limit
-        rest = {column: column[limit - row.before + 1 : MOST] for column in arrays}
+        rest = {array: array[limit - row.before + 1 : MOST] for array in arrays}
         session.execute(update(changes).where(changes.c.id == row.id).values(rest))
     return taken
 
@@ -116,7 +133,7 @@ def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Se
     """Compare the rows with what is indexed of them, in one snapshot."""
     width = len(index.key_names)
     rows = session.execute(_comparison(index, keys)).all()
-    return [_Seen(tuple(row[:width]), content_of(index, row[width + 4 :]), *row[width : width + 4]) for row in rows]
+    return [_Seen(tuple(row[:width]), content_of(index, row[width + 5 :]), *row[width : width + 5]) for row in rows]
 
 
 def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
@@ -129,6 +146,7 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
         select(
             *names,
             hashed.label("content_hash"),
+            _version(index).label("row_version"),
             documents.c.id.label("document_number"),
             documents.c.hash.label("indexed_hash"),
             documents.c.encoded_at.is_not(None).label("is_encoded"),
@@ -173,6 +191,37 @@ def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> No
         for name, text in one.content.items()
     ]
     engine_of(index).add(session, index, numbers, texts)
+
+
+def _distrust(session: Session, index: SearchIndex, indexed: Sequence[_Seen]) -> None:
+    """Look again at rows that were written between the look at their hash and the reading of their words.
+
+    A content that goes and comes back in that time would leave the words of the one between under its own hash.
+    """
+    if not indexed:
+        return
+    given, width = keys_as_rows(index, [one.key for one in indexed]), len(index.key_names)
+    rows = session.execute(
+        select(*(given.c[name] for name in index.key_names), _version(index)).join_from(
+            given, index.table, index.same_row(given), isouter=True
+        )
+    ).all()
+    now = {tuple(row[:width]): row[width] for row in rows}
+    moved = [one.key for one in indexed if now[one.key] != one.version]
+    if moved:
+        given, documents = keys_as_rows(index, moved), index.documents
+        same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
+        session.execute(update(documents).where(same).values(hash=b""))
+        note(session, index, moved)
+        notify(session, index)
+
+
+def _version(index: SearchIndex) -> ColumnElement[str]:
+    """Return what tells one version of a row from every other, past and to come."""
+    system: list[ColumnClause[Any]] = [column(name) for name in ("tableoid", "xmin", "ctid")]
+    for one in system:
+        one.table = index.table
+    return func.concat_ws(" ", *(cast(one, Text) for one in system))
 
 
 def _queue(

@@ -1,11 +1,12 @@
 """What the triggers note: every change of an indexed row, in the writer's transaction, however it is made."""
 
 import random
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, func, insert, select, text, update
+from sqlalchemy import Engine, create_engine, delete, func, insert, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema
 
@@ -19,6 +20,7 @@ from tests.support.afresh import differences
 from tests.support.encoders import WordHashEncoder
 from tests.support.keyed import SHAPES, declare
 from tests.support.models import articles, fill
+from tests.support.workers import until
 
 
 @pytest.fixture
@@ -288,3 +290,40 @@ def test_partitions_that_come_and_go_are_noticed(notes: Dated, engine: Engine, s
         worker.once()
         assert differences(engine, notes.index) == 0
     assert session.scalar(select(func.count()).select_from(notes.index.chunks)) == 0
+
+
+INTERRUPTED = """
+    create function interrupted() returns trigger language plpgsql as $$
+    begin
+        perform pg_advisory_xact_lock(tg_argv[0]::int);
+        return new;
+    end
+    $$;
+    create trigger stop before insert on article_document for each row execute function interrupted(1);
+    create trigger stop before insert on article_queue for each row execute function interrupted(2);
+"""
+
+
+def test_a_content_that_goes_and_comes_back_while_it_is_indexed_leaves_its_own_words(
+    shop: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    title = text("update article set title = :title where id = 1")
+    session.execute(title, {"title": "Sofa"})
+    # The words' transaction stops twice: between the look at the hash and the reading of the words, and after that.
+    session.execute(text(INTERRUPTED))
+    session.commit()
+    first, second = (create_engine(engine.url).connect() for _ in range(2))
+    for number, connection in enumerate((first, second), 1):
+        connection.execute(text(f"select pg_advisory_xact_lock({number})"))
+    worker = threading.Thread(target=Worker(engine, [shop.index]).once)
+    worker.start()
+    for number, (connection, written) in enumerate(((first, "Stool"), (second, "Sofa")), 1):
+        waits = text(f"select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = {number}")
+        until(lambda waits=waits: session.scalar(waits) == 1)
+        session.execute(title, {"title": written})
+        session.commit()
+        connection.close()
+        connection.engine.dispose()
+    worker.join()
+    Worker(engine, [shop.index]).once()
+    assert differences(engine, shop.index) == 0

@@ -89,9 +89,14 @@ def differences(engine: Engine, index: SearchIndex) -> int:
         for table in tables:
             index.metadata.remove(table)
         index.metadata.info["hybridsearch"].pop(again.definition.qualified_name, None)
-    count = sum(
-        ours[part].get(key) != theirs[part].get(key)
+    differing = [
+        (part, key, ours[part].get(key), theirs[part].get(key))
         for part in ("documents", "chunks", "frequencies")
         for key in ours[part].keys() | theirs[part].keys()
-    )
-    return count + (ours["statistics"] != theirs["statistics"])
+        if ours[part].get(key) != theirs[part].get(key)
+    ]
+    if ours["statistics"] != theirs["statistics"]:
+        differing.append(("statistics", None, ours["statistics"], theirs["statistics"]))
+    for difference in differing[:5]:
+        print(*difference, sep="\n    ")
+    return len(differing)
