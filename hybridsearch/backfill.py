@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
+from hybridsearch.graph import Estimate, build, postpone, unbuilt
 from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
@@ -37,11 +38,13 @@ def backfill(
     limits: Limits | None = None,
     beside: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_page: Callable[[Page], object] = lambda page: None,
+    on_graph: Callable[[Estimate], object] = lambda estimate: None,
 ) -> Page:
     """Bring the index in line with its table, beside writers and workers; return the totals.
 
     `rebuild` empties it first; `throttle` is the most rows a second; `beside` is entered when the index is ready to be
-    filled, for workers that take part. Documents that cannot be encoded stay in the queue, with their errors. Raises
+    filled, for workers that take part. The graph over a large first load is built at its end, `on_graph` is told before
+    what that takes. Documents that cannot be encoded stay in the queue, with their errors. Raises
     EncoderError where the encoder fails at everything; what has been committed until then stays.
     """
     total = Page()
@@ -55,6 +58,7 @@ def backfill(
             prepare(session, index)
             notice(session, index)  # what comes after this look is noticed by the next
             release(session, index)
+            postpone(session, index)
         if throttle is not None:
             page_size = min(page_size, max(1, int(throttle)))
         with beside():
@@ -63,6 +67,11 @@ def backfill(
                 on_page(page)
                 if throttle is not None:
                     time.sleep(page.read / throttle)
+        with begin() as session:
+            graph = unbuilt(session, index)
+        if graph is not None:
+            on_graph(graph)
+            build(engine, index)
         if total.written or total.removed:
             with begin() as session:
                 analyze(session, index)

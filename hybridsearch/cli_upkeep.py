@@ -20,6 +20,7 @@ from hybridsearch.cli_base import App, AsJson, Database, IndexName, chosen_index
 from hybridsearch.database import explained
 from hybridsearch.display import failures_table, filling, status_table
 from hybridsearch.freshness import failures, freshness, prometheus_text
+from hybridsearch.graph import Estimate
 from hybridsearch.indexing import count_rows
 from hybridsearch.queue import Limits
 from hybridsearch.status import status as read_status
@@ -56,9 +57,22 @@ def index(
                     limits=Limits(batch=batch),
                     beside=helpers.running,
                     on_page=advance,
+                    on_graph=_announced,
                 )
             done = f"{total.read:,} rows read, {total.written:,} written, {total.removed:,} removed"
             console.print(f"{chosen.name}: {done}", markup=False)
+
+
+def _announced(graph: Estimate) -> None:
+    """Say what building the graph takes, before it begins."""
+    size, memory = (f"{number / 2**20:,.0f} MB" for number in (graph.bytes, graph.memory))
+    console.print(f"building the HNSW index of {graph.vectors:,} vectors: about {size} of memory", markup=False)
+    if not graph.fits:
+        console.print(
+            f"maintenance_work_mem is {memory}: the build leaves memory, and slows down many times; raise it for the "
+            f"role, alter role … set maintenance_work_mem = '{-(-graph.bytes // 2**20)}MB', and start again",
+            markup=False,
+        )
 
 
 class _Helpers:

@@ -1,0 +1,118 @@
+"""The HNSW graph over the chunks: built after a large first load, which is faster than letting it grow row by row.
+
+    if postpone(session, articles): ...         # commit, fill the chunks
+    build(engine, articles)                     # beside writers and searches
+
+A load that stops in between leaves no graph: searches compare all chunks until the next `hybridsearch index` builds it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, exists, func, literal, select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateIndex, DropIndex
+
+from hybridsearch.database import explained
+from hybridsearch.model import SearchIndex
+
+WORTH = 10_000  # rows: below, a graph that grows costs seconds
+PATIENCE = "2s"  # for the lock; somebody searches all the time where it takes longer
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What building a graph takes: `vectors` in it, `bytes` of memory, and `memory`, maintenance_work_mem, in bytes."""
+
+    vectors: int
+    bytes: int
+    memory: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the graph is built in memory; where not, the build is many times slower."""
+        return self.bytes <= self.memory
+
+
+def postpone(session: Session, index: SearchIndex) -> bool:
+    """Drop the graph of an index that has no chunks yet, if its table has many rows; return whether that was done.
+
+    Nothing is done by a role that does not own the chunks, or while others use them.
+    """
+    rows = select(literal(1)).select_from(index.table).limit(WORTH).subquery()
+    if session.scalar(select(exists(select(index.chunks.c.id)))) or not _is_owner(session, index):
+        return False
+    if (session.scalar(select(func.count()).select_from(rows)) or 0) < WORTH or _is_missing(session, index):
+        return False
+    former = session.scalar(select(func.current_setting("lock_timeout")))
+    session.execute(select(func.set_config("lock_timeout", PATIENCE, True)))
+    try:
+        with session.begin_nested():
+            session.execute(DropIndex(_graph(index)))
+    except OperationalError:
+        return False
+    finally:
+        session.execute(select(func.set_config("lock_timeout", former, True)))
+    return True
+
+
+def unbuilt(session: Session, index: SearchIndex) -> Estimate | None:
+    """Return what the build of a missing graph takes; None where there is one, or the role may not build it."""
+    if not _is_missing(session, index) or not _is_owner(session, index):
+        return None
+    return estimate(session, index)
+
+
+def estimate(session: Session, index: SearchIndex) -> Estimate:
+    """Estimate the memory of a build: the vectors, and each node's links on its levels, as pgvector keeps them."""
+    vectors = session.scalar(select(func.count()).select_from(index.chunks)) or 0
+    dimensions, m = index.storage.dimensions, index.hnsw.m
+    vector = {"halfvec": 8 + 2 * dimensions, "vector": 8 + 4 * dimensions, "bit": 8 + dimensions // 8}
+    # 16 bytes a link: 2 m on the lowest level, m on each of the m / (m - 1) - 1 levels that a node has above it.
+    links = 16 * (2 * m + m / (m - 1))
+    memory = session.scalar(text("select pg_size_bytes(current_setting('maintenance_work_mem'))")) or 0
+    return Estimate(vectors, int(vectors * (vector[index.storage.kind] + links + NODE)), memory)
+
+
+NODE = 128  # bytes of a node of a graph in memory, beside vector and links
+
+
+def build(engine: Engine, index: SearchIndex) -> None:
+    """Build the graph of the chunks, beside writers and searches; what a build that failed has left goes first."""
+    graph = _graph(index)
+    with explained(index), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        quoted = connection.dialect.identifier_preparer
+        name = quoted.format_index(graph)
+        schema = f"{quoted.quote_schema(graph.table.schema)}." if graph.table is not None and graph.table.schema else ""
+        create = str(CreateIndex(graph).compile(dialect=connection.dialect))
+        connection.exec_driver_sql(f"drop index concurrently if exists {schema}{name}")
+        connection.exec_driver_sql(create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+
+
+def _graph(index: SearchIndex) -> Any:
+    (graph,) = index.chunks.indexes
+    return graph
+
+
+def _is_missing(session: Session, index: SearchIndex) -> bool:
+    """Whether the chunks have no graph, or one whose build has failed."""
+    return not session.scalar(_IS_VALID, _place(session, index))
+
+
+def _is_owner(session: Session, index: SearchIndex) -> bool:
+    return bool(session.scalar(_IS_OWNER, _place(session, index)))
+
+
+def _place(session: Session, index: SearchIndex) -> dict[str, Any]:
+    quoted = session.get_bind().dialect.identifier_preparer
+    return {"chunks": quoted.format_table(index.chunks), "name": _graph(index).name}
+
+
+_IS_OWNER = text("select pg_has_role(relowner, 'USAGE') from pg_catalog.pg_class where oid = to_regclass(:chunks)")
+_IS_VALID = text("""
+    select exists (select
+                   from pg_catalog.pg_index as graph
+                   join pg_catalog.pg_class as class on class.oid = graph.indexrelid
+                   where graph.indrelid = to_regclass(:chunks) and class.relname = :name and graph.indisvalid)
+""")
