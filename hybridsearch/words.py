@@ -21,8 +21,10 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    exists,
     func,
     insert,
+    literal,
     null,
     select,
     update,
@@ -73,8 +75,9 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     _add(session, index, changed)
     _distrust(session, index, changed)
     _queue(session, index, taken, [one.key for one in changed], again=True)
-    same = [one.key for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
-    _queue(session, index, taken, same, again=False)
+    same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
+    _unencode(session, index, [one.number for one in same if one.number is not None])
+    _queue(session, index, taken, [one.key for one in same], again=False)
     return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
 
 
@@ -140,6 +143,10 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
     given, documents = keys_as_rows(index, keys), index.documents
     names = [given.c[name] for name in index.key_names]
     same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
+    # A row that was deleted has lost its chunks at once, also where it is back with the same content.
+    chunks = index.chunks
+    own = and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
+    has_chunks = exists(select(literal(1)).select_from(chunks).where(own))
     # A hash of no row is null, and a row's key is not.
     hashed = case((index.keys[0].is_not(None), content_hash(index)), else_=null())
     return (
@@ -149,7 +156,7 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
             _version(index).label("row_version"),
             documents.c.id.label("document_number"),
             documents.c.hash.label("indexed_hash"),
-            documents.c.encoded_at.is_not(None).label("is_encoded"),
+            and_(documents.c.encoded_at.is_not(None), has_chunks).label("is_encoded"),
             *(field.label(f"field_{place}") for place, field in enumerate(field_columns(index))),
         )
         .select_from(given)
@@ -158,11 +165,24 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
     )
 
 
+def _lock(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+    """Lock documents, in one order with whoever writes vectors: neither waits for the other in turn."""
+    documents = index.documents
+    session.execute(select(documents.c.id).where(documents.c.id.in_(numbers)).order_by("id").with_for_update())
+
+
+def _unencode(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+    """Note of documents that their vectors are not there."""
+    if numbers:
+        _lock(session, index, numbers)
+        documents = index.documents
+        there = and_(documents.c.id.in_(numbers), documents.c.encoded_at.is_not(None))
+        session.execute(update(documents).where(there).values(encoded_at=None))
+
+
 def _remove(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
     if numbers:
-        # In one order with whoever writes vectors, so that neither waits for the other.
-        documents = index.documents
-        session.execute(select(documents.c.id).where(documents.c.id.in_(numbers)).order_by("id").with_for_update())
+        _lock(session, index, numbers)
         engine_of(index).remove(session, index, numbers)
 
 

@@ -292,6 +292,19 @@ def test_partitions_that_come_and_go_are_noticed(notes: Dated, engine: Engine, s
     assert session.scalar(select(func.count()).select_from(notes.index.chunks)) == 0
 
 
+@pytest.mark.parametrize("statement", ["delete from article", "truncate article", "update article set id = id + 100"])
+def test_a_row_that_is_back_with_its_content_has_its_vectors_again(
+    shop: SimpleNamespace, engine: Engine, session: Session, statement: str
+) -> None:
+    session.execute(text("create table kept as select * from article"))
+    session.execute(text(statement))
+    session.execute(text("insert into article select * from kept"))
+    session.commit()
+    refresh(session, shop.index)
+    session.commit()
+    assert differences(engine, shop.index) == 0
+
+
 INTERRUPTED = """
     create function interrupted() returns trigger language plpgsql as $$
     begin

@@ -16,6 +16,8 @@ STATEMENTS = (
     "insert into article values (:id, :title, :body) on conflict (id) do nothing",
     "update article set title = :title where id = :id",
     "delete from article where id = :id",
+    "with gone as (delete from article where id = :id returning *), back as (select * from gone) "
+    "insert into article select id + 2000, title, body from back on conflict do nothing",
     "update article set body = :body where id between :id and :id + 9",
     "update article set id = :id + 1000 where id = :id and not exists (select from article where id = :id + 1000)",
 )
