@@ -321,7 +321,14 @@ def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path, tables: URL, e
     )
     command = [*PROGRAM, "index", "--app", "slow"]
     with subprocess.Popen(
-        command, env=environment(tables), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(tables),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background of a shell has them inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "begun").exists() and process.poll() is None and time.monotonic() < deadline:
