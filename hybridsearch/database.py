@@ -89,7 +89,7 @@ def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
     if code in MISSING and index is not None and (index.name in said or index.table.name in said):
         return SchemaMissing(
             f'the tables or functions of index "{index.name}" are missing or old ({said}): run your own migration, '
-            f"`alembic upgrade head`"
+            f"`alembic upgrade head`, and `hybridsearch migrate`"
         )
     if code == WRONG_DIMENSIONS and index is not None and "dimensions" in said:
         return EncoderMismatch(

@@ -130,6 +130,17 @@ class Place:
         columns = [*self.definition.fields, *filter(None, [self.definition.config_column])]
         return ", ".join(f"{_columns([name], alias)}::text" for name in columns)
 
+    def matching(self, arguments: str) -> str:
+        """Return the condition that a field of a row matches a regular expression, in any case."""
+        alias, pattern = arguments.split(",")
+        columns = (_columns([name], alias) for name in self.definition.fields)
+        return "(" + " or ".join(f"coalesce({column}::text ~* {pattern}, false)" for column in columns) + ")"
+
+    def beginning(self, prefixes: str) -> str:
+        """Return the terms that begin with one of an array of prefixes: none where the engine keeps no terms."""
+        known = self.definition.engine == "sql"
+        return f"{self.part('beginning')}({prefixes})" if known else "unnest('{}'::text[])"
+
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
         pairs = zip(self.companion_keys, self.definition.keys.values(), strict=True)
@@ -193,6 +204,9 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "field_weights": lambda p, _: ", ".join(map(_literal, p.definition.fields.values())),
     # {{words:m}}: the row's words in all fields, each with how much it counts, as a subquery (term, frequency)
     "words": Place.words,
+    # {{matching:m,pattern}}: whether a field of the row matches; {{beginning:prefixes}}: terms that begin so
+    "matching": Place.matching,
+    "beginning": Place.beginning,
     # the configuration of queries; {{row_config:m}}: that of a row
     "config": lambda p, _: p.config(),
     "row_config": Place.row_config,

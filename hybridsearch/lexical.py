@@ -5,7 +5,6 @@
 N, n and the average length are those of the statement's own snapshot. docs/sparse-engine.md says how it works.
 """
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +34,6 @@ from sqlalchemy.dialects.postgresql import ARRAY, REGCLASS, REGCONFIG
 from hybridsearch.model import SearchIndex
 
 DOUBLE = Float(53)
-MAX_EXPANSIONS = 64  # terms that one prefix stands for
 _preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
 
@@ -79,14 +77,9 @@ def asked(index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> Select
     own = select(query.c.term, func.sum(query.c.frequency).label("times")).group_by(query.c.term)
     if not prefixes or index.engine != "sql":
         return own
-    every = union_all(own, *(_beginning(index, prefix) for prefix in prefixes)).subquery("every")
+    begun = routine(index, "beginning", literal(list(prefixes), ARRAY(Text))).column_valued("begun")
+    every = union_all(own, select(begun, literal(1))).subquery("every")
     return select(every.c.term, func.max(every.c.times).label("times")).group_by(every.c.term)
-
-
-def _beginning(index: SearchIndex, prefix: str) -> Select[Any]:
-    term, lowest = index.terms.c.term, prefix.lower()
-    found = select(term, literal(1).label("times")).where(term >= lowest, term < lowest + chr(sys.maxunicode))
-    return found.order_by(func.length(term), term).limit(MAX_EXPANSIONS)
 
 
 def lexical(

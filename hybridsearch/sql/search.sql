@@ -123,11 +123,12 @@ as $$
 $$;
 comment on function hybridsearch.sparse_vector(integer[], real[], integer) is 'Token ids, from 0, and their weights as a sparsevec';
 
--- For callers who choose the index at run time. key holds the primary key of the model''s table.
+-- For callers who choose the index at run time. key holds the primary key of the model''s table. (Before, it had no syntax.)
+drop function if exists hybridsearch.search(text, text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer);
 create or replace function hybridsearch.search(
     index text, query text, limit_ integer default 10, filter jsonb default null, legs text[] default null, weights jsonb default null,
     candidates integer default 100, rrf_k double precision default 60, dense vector default null, sparse sparsevec default null,
-    wait_ms integer default 300
+    wait_ms integer default 300, syntax text default 'web'
 )
 returns table (key jsonb, score double precision, ranks jsonb, note text)
 language plpgsql stable rows 10
@@ -146,14 +147,14 @@ begin
     return query execute format(
         'select jsonb_build_object(%s), f.score,
                 jsonb_strip_nulls(jsonb_build_object(''dense'', f.rank_dense, ''sparse'', f.rank_sparse, ''lexical'', f.rank_lexical)), f.note
-         from %I.%I($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as f',
+         from %I.%I($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as f',
         (select string_agg(format('%L, f.%I', column_.name, known.source || '_' || column_.name), ', ')
          from json_object_keys(known.keys) as column_(name)),
         known.namespace, known.name || '_search')
-    using query, limit_, filter, legs, weights, candidates, rrf_k, dense, sparse, wait_ms;
+    using query, limit_, filter, legs, weights, candidates, rrf_k, dense, sparse, wait_ms, syntax;
 end
 $$;
-comment on function hybridsearch.search(text, text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer) is
+comment on function hybridsearch.search(text, text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer, text) is
     'Hybrid search in an index by its name: key and score of the best documents, and their rank in each leg. The other arguments are those of <name>_search.';
 
 select set_config('search_path', current_setting('hybridsearch.search_path'), true);

@@ -20,7 +20,7 @@ def test_every_block_runs(engine: Engine) -> None:
         session.commit()
     backfill(engine, products)
     blocks = re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     with engine.begin() as connection:
         connection.exec_driver_sql(blocks.pop())  # create extension
     with answering(engine, [products]), engine.connect() as connection:

@@ -10,7 +10,8 @@ create or replace function {{fn:search}}(
     rrf_k double precision default 60,
     dense vector default null,
     sparse sparsevec default null,
-    wait_ms integer default 300
+    wait_ms integer default 300,
+    syntax text default 'web'
 )
 returns table ({{key_definitions}}, score double precision, rank_dense integer, rank_sparse integer, rank_lexical integer, note text)
 language plpgsql stable rows 10
@@ -27,7 +28,7 @@ declare
     k constant float8 := hybridsearch.checked_number('rrf_k', rrf_k);
     chosen constant text[] := hybridsearch.checked_legs(legs, {{legs}});
     weight constant jsonb := hybridsearch.checked_weights(weights, {{legs}});
-    condition constant text := hybridsearch.condition({{literal:table}}::regclass, 'm', filter);
+    condition text := hybridsearch.condition({{literal:table}}::regclass, 'm', filter);
     former constant text := current_setting('hnsw.iterative_scan', true);     -- null before pgvector 0.8
     former_memory constant text := current_setting('hnsw.scan_mem_multiplier', true);
     near {{dense}} := dense::{{dense}};
@@ -36,24 +37,40 @@ declare
     allowed int4[];                     -- the documents of which the filter holds; null without one
     unnumbered text[];                  -- the rows of which it holds that have no number yet
     is_near boolean; few boolean := false;
-    encoded record; said text;
+    asked record; encoded record; said text;
 begin
     if searched_for is null then
         return;
     end if;
+    -- The words, without the operators; phrases and exclusions are conditions on rows, as the filter is.
+    select min(part.content) filter (where part.kind = 'words') as words,
+           array_agg(part.content) filter (where part.kind = 'prefix') as prefixes,
+           string_agg(format('(%s) %s (select * from %s(%L, %L))', {{literal:keys:m}},
+                             case when part.kind like 'not %' then 'not in' else 'in' end,
+                             {{literal:fn:having}}, part.content, part.kind like '%phrase'), ' and ')
+               filter (where part.kind not in ('words', 'prefix')) as narrowed
+    into asked
+    from hybridsearch.parsed(searched_for, syntax) as part;
+    condition := nullif(concat_ws(' and ', condition, asked.narrowed), '');
     -- The vectors: those given, else those of the text.
     if (near is null and 'dense' = any(chosen)) or (tokens is null and 'sparse' = any(chosen)) then
-        select * into encoded from hybridsearch.encoding({{name}}, searched_for, wait_ms);
+        select * into encoded from hybridsearch.encoding({{name}}, asked.words, wait_ms);
         said := encoded.note;
         near := coalesce(near, hybridsearch.fitted(encoded.dense, {{dimensions}}));
         tokens := coalesce(tokens, hybridsearch.sparse_vector(encoded.sparse_ids, encoded.sparse_weights, {{sparse_dimensions}}));
     end if;
     if 'lexical' = any(chosen) then
-        -- A term may come twice, from two of the analysers.
+        -- A term may come twice, from two of the analysers; one that begins with a prefix counts once.
         select array_agg(z.term), array_agg(z.times) into words, times
-        from (select term.term, sum(term.frequency)::int4 as times
-              from hybridsearch.terms({{config}}, searched_for) as term
-              group by term.term) as z;
+        from (select every.term, max(every.times)::int4 as times
+              from (select word.term, sum(word.frequency) as times
+                    from hybridsearch.terms({{config}}, asked.words) as word
+                    group by word.term
+                    union all
+                    select beginning.term, 1
+                    from {{beginning:asked.prefixes}} as beginning(term)
+                    where asked.prefixes is not null) as every
+              group by every.term) as z;
     end if;
     if condition is not null then
         execute format('select coalesce(array_agg(d.id), ''{}'') from %s as d join %s as m on %s where %s',
@@ -173,5 +190,5 @@ begin
     end if;
 end
 $$;
-comment on function {{fn:search}}(text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer) is
-    'Hybrid search. query: the words. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it. Column note says which leg was left out and why.';
+comment on function {{fn:search}}(text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer, text) is
+    'Hybrid search. query: the words; also "phrases", -exclusions and prefix*. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it. syntax: web, or plain for a query without operators. Column note says which leg was left out and why.';
