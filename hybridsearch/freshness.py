@@ -67,7 +67,8 @@ def freshness(session: Session, index: SearchIndex) -> Freshness:
         )
     ).one()
     since = min(filter(None, (oldest_change, oldest)), default=None)
-    written = select(func.count()).where(documents.c.encoded_at > now - seconds(WINDOW)).scalar_subquery()
+    lately = documents.c.encoded_at.between(now - seconds(WINDOW), now)
+    written = select(func.count()).where(lately).scalar_subquery()
     age = func.greatest(extract("epoch", now - since), 0.0) if since is not None else literal(0.0)
     rate, lag, workers = session.execute(select(written, age, present_workers())).one()
     return Freshness(

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     cast,
     delete,
     exists,
@@ -43,6 +44,8 @@ from hybridsearch.model import SearchIndex
 PRESENCE = 0x68796270  # "hybp": the class of the advisory locks by which workers are known
 FIRST_DELAY = 1.0  # seconds; each one after it is four times as long: 1, 4, 16, 64
 LONGEST_DELAY = 600.0
+JITTER = 0.2
+SOON = 1.0  # seconds: when to look again at a document that somebody is about to change
 
 _locks = Table(
     "pg_locks",
@@ -90,7 +93,7 @@ def claim(session: Session, index: SearchIndex, *, worker: int, limits: Limits) 
     now = func.clock_timestamp()
     due: Select[Any] = (
         select(*index.key_columns(queue), queue.c.attempts)
-        .where(queue.c.failed_at.is_(None), queue.c.next_at <= now)
+        .where(queue.c.failed_at.is_(None), _is_due(index, now, limits))
         .order_by(queue.c.next_at, *index.key_columns(queue))
         .limit(limits.batch)
         .with_for_update(skip_locked=True)
@@ -110,6 +113,20 @@ def claim(session: Session, index: SearchIndex, *, worker: int, limits: Limits) 
             .values(claimed_by=worker, attempts=queue.c.attempts + 1, next_at=now + seconds(limits.lease))
         )
     return [Claim(_key(row), row.attempts + 1) for row in chosen]
+
+
+def _is_due(index: SearchIndex, now: ColumnElement[Any], limits: Limits) -> ColumnElement[bool]:
+    """The condition that a document has waited; so has one whose time is further away than it ever is set.
+
+    Then the clock was set back. The lease of another worker may be longer than ours, but not by much.
+    """
+    queue = index.queue
+    longest = case(
+        (queue.c.claimed_by.is_not(None), seconds(4 * limits.lease)),
+        (queue.c.error.is_not(None), seconds(LONGEST_DELAY * (1 + JITTER))),
+        else_=seconds(2 * SOON),
+    )
+    return or_(queue.c.next_at <= now, queue.c.next_at > now + longest)
 
 
 def renew(session: Session, index: SearchIndex, *, worker: int, limits: Limits) -> None:
@@ -234,7 +251,7 @@ def outstanding(session: Session, index: SearchIndex) -> int:
 def backoff(failures: int, *, first: float = FIRST_DELAY, longest: float = LONGEST_DELAY) -> float:
     """Return how many seconds to wait after the n-th failure: each four times the last, with a jitter of a fifth."""
     delay: float = min(longest, first * 4 ** min(failures - 1, 20))
-    return delay * random.uniform(0.8, 1.2)
+    return delay * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 def seconds(number: float) -> ColumnElement[Any]:

@@ -16,7 +16,7 @@ from hybridsearch.engines import engine_of
 from hybridsearch.errors import EncoderError
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
-from hybridsearch.queue import Claim, Limits, claim, finish, put_back, refuse, renew
+from hybridsearch.queue import SOON, Claim, Limits, claim, finish, put_back, refuse, renew
 from hybridsearch.vectors import Encoded, encode, read, write
 from hybridsearch.words import fill_words, index_words
 
@@ -50,7 +50,7 @@ def step_vectors(begin: Begin, index: SearchIndex, *, worker: int, limits: Limit
     with begin() as session:
         plan = read(session, index, keys)
         finish(session, index, worker=worker, keys=plan.done)
-        put_back(session, index, worker=worker, keys=plan.later, delay=1.0)
+        put_back(session, index, worker=worker, keys=plan.later, delay=SOON)
     try:
         beat = _beat(begin, index, worker, limits)
         encoded = encode(index, plan.works, deadline=limits.deadline, beat=beat) if plan.works else Encoded()

@@ -21,7 +21,7 @@ from hybridsearch.encoders import Encoding, checked
 from hybridsearch.encoding import work_of
 from hybridsearch.errors import EncoderError
 from hybridsearch.model import SearchIndex
-from hybridsearch.queue import finish, put_back
+from hybridsearch.queue import SOON, finish, put_back
 from hybridsearch.sparse_vector import sparse_vector
 from hybridsearch.state import hold_encoder
 
@@ -146,7 +146,7 @@ def write(session: Session, index: SearchIndex, encoded: Encoded, *, worker: int
         )
     # What has changed meanwhile was queued anew, and no longer is this worker's.
     finish(session, index, worker=worker, keys=[key for key in keys if key not in busy])
-    put_back(session, index, worker=worker, keys=sorted(busy, key=keys.index), delay=1.0)
+    put_back(session, index, worker=worker, keys=sorted(busy, key=keys.index), delay=SOON)
     return len(writable)
 
 

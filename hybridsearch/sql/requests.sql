@@ -21,7 +21,8 @@ create or replace procedure hybridsearch.ask(
 language plpgsql
 as $$
 declare
-    give_up constant timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) pg_catalog.make_interval(secs => wait_ms / 1000.0::pg_catalog.float8);
+    began constant timestamptz := pg_catalog.clock_timestamp();
+    give_up constant timestamptz := began operator(pg_catalog.+) pg_catalog.make_interval(secs => wait_ms / 1000.0::pg_catalog.float8);
     wanted constant bytea := pg_catalog.sha256(pg_catalog.convert_to(query, 'UTF8'));
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
@@ -46,7 +47,7 @@ begin
         if found then
             return;
         end if;
-        exit when clock_timestamp() >= give_up;
+        exit when clock_timestamp() not between began and give_up;  -- before: the clock was set back
         perform pg_sleep(0.002);
         commit;
     end loop;

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from hybridsearch.backfill import backfill
 from hybridsearch.errors import DatabaseError
 from hybridsearch.schema import migrate
+from tests.faults.application import application
 from tests.faults.shop import shop
 from tests.support.command_line import PROGRAM, ROOT, environment
 from tests.support.crash import Mortal, mortal_server
@@ -36,17 +37,8 @@ def mortal() -> Iterator[Mortal]:
 @pytest.fixture
 def crashing(mortal: Mortal) -> Iterator[Engine]:
     """An engine on a new database of the mortal server, with the application's tables."""
-    name = f"faults_{random.randrange(10**9)}"
-    admin = create_engine(mortal.address, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"create database {name} template template0"))
-    admin.dispose()
-    engine = create_engine(mortal.address.set(database=name))
-    with engine.begin() as connection:
-        migrate(connection)
-        shop.Base.metadata.create_all(connection)
-    yield engine
-    engine.dispose()
+    with application(mortal.address) as engine:
+        yield engine
 
 
 def test_a_worker_goes_on_after_the_server_was_killed(mortal: Mortal, crashing: Engine) -> None:

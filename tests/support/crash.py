@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import URL
 
 from hybridsearch.embedded import start
 
@@ -65,8 +64,3 @@ def mortal_server() -> Iterator[Mortal]:
             server.clean()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def database_of(server: Mortal, name: str) -> URL:
-    """Return the address of a database of the server."""
-    return server.address.set(database=name)

