@@ -36,8 +36,8 @@ soak: $(VENV)/.dev ## the faults for longer: 300 kills of workers, 8 writers bes
 	HYBRIDSEARCH_TEST_KILLS=300 HYBRIDSEARCH_TEST_SECONDS=120 HYBRIDSEARCH_TEST_CUTS=100 HYBRIDSEARCH_TEST_CRASHES=10 \
 	$(BIN)/python -m pytest tests/faults -s $(ARGS)
 
-bench-freshness: $(VENV)/.dev ## the triggers' cost, the lag behind 20 writes a second, a backfill beside the encoder alone
-	$(BIN)/python benchmarks/freshness.py $(PARTS)
+bench-freshness: $(VENV)/.dev ## the triggers' cost, the lag behind 20 writes a second, a backfill beside the encoder alone (PARTS)
+	$(BIN)/python -m benchmarks.freshness $(PARTS)
 
 lint: $(VENV)/.dev ## format, lint, types, the import contract
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """What it costs to keep an index fresh: the triggers, the lag, a backfill beside the encoder's own rate.
 
-    python benchmarks/freshness.py [triggers] [lag] [backfill]      # on an embedded server; prints, and writes results/
+    python -m benchmarks.freshness [triggers] [updates] [lag] [backfill] [graph]    # embedded; prints, writes results/
 
 Triggers are measured with and without by turns, in the server's processor time (the backend's, from /proc), which other
 work on the machine does not lengthen; the lag and the rates are of the clock.
@@ -16,9 +16,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from benchmarks.freshness_updates import updates
 from hybridsearch import SearchIndex
 from hybridsearch.backfill import backfill
 from hybridsearch.encoders.minilm import MiniLMEncoder
@@ -53,17 +55,23 @@ def body(chance: random.Random, words: int = 60) -> str:
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or ["triggers", "lag", "backfill"]
+    parts: dict[str, Callable[[Engine], dict[str, Any]]] = {
+        "triggers": triggers,
+        "updates": updates,
+        "lag": lag,
+        "backfill": filling,
+        "graph": graph,
+    }
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with own_server() as address:
-        for name in chosen:
+        for name in sys.argv[1:] or parts:
             engine = create_engine(address)
             with engine.begin() as connection:
                 connection.execute(text("drop schema if exists hybridsearch cascade"))
                 Base.metadata.drop_all(connection)
                 migrate(connection)
                 Base.metadata.create_all(connection)
-            found[name] = {"triggers": triggers, "lag": lag, "backfill": filling}[name](engine)
+            found[name] = parts[name](engine)
             print(name, json.dumps(found[name], indent=2))
             engine.dispose()
     RESULTS.write_text(json.dumps(found, indent=2) + "\n")
@@ -131,7 +139,8 @@ def _overhead(engine: Engine, times: int, work: Callable[[Connection], object]) 
         for turn in range(2 * times + 2):
             enabled = turn % 2 == 1
             connection.execute(text(f"alter table article {'enable' if enabled else 'disable'} trigger user"))
-            connection.execute(text("alter table article enable replica trigger article_changed_row"))
+            for replica in ("changed_row", "updated_row"):
+                connection.execute(text(f"alter table article enable replica trigger article_{replica}"))
             used, began = int(backend.read_text().split()[0]), time.perf_counter()
             work(connection)
             clock[enabled].append((time.perf_counter() - began) * 1000)
@@ -208,6 +217,40 @@ def filling(engine: Engine, rows: int = 1500) -> dict[str, float]:
         "backfill_documents_a_second": round(rows / together, 1),
         "share_of_the_encoder": round(alone / together, 3),
     }
+
+
+# Graph
+
+
+def graph(engine: Engine, vectors: int = 20_000) -> dict[str, float]:
+    """Seconds of loading chunks under an HNSW index, and of loading them first and building it then."""
+    chance = np.random.default_rng(1)
+    # Of 32 dimensions, turned into 384: real vectors are as much alike.
+    points = chance.standard_normal((vectors, 32)) @ chance.standard_normal((32, index.storage.dimensions))
+    texts = ["[" + ",".join(f"{value:.4g}" for value in point) + "]" for point in points]
+
+    def load(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        columns = "article_id, ordinal, start, stop, text, dense"
+        with driver.cursor() as cursor, cursor.copy(f"copy article_chunk ({columns}) from stdin") as stream:
+            for number, one in enumerate(texts):
+                stream.write_row((number, 0, 0, 4, "text", one))
+
+    def build(connection: Connection) -> None:
+        connection.execute(text("set maintenance_work_mem = '256MB'"))
+        connection.execute(text(definition))
+
+    found = {}
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        definition = connection.scalar(text("select pg_get_indexdef('article_chunk_dense_idx'::regclass)"))
+        for name, work in (("grown_s", load), ("loaded_s", load), ("built_s", build)):
+            if name == "loaded_s":
+                connection.execute(text("truncate article_chunk"))
+                connection.execute(text("drop index article_chunk_dense_idx"))
+            began = time.perf_counter()
+            work(connection)
+            found[name] = round(time.perf_counter() - began, 1)
+    return {"vectors": vectors, **found, "ratio": round(found["grown_s"] / (found["loaded_s"] + found["built_s"]), 1)}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Literal
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from hybridsearch import gathering
 from hybridsearch.resources import FUNCTIONS
 
 
@@ -141,6 +142,12 @@ class Place:
         known = self.definition.engine == "sql"
         return f"{self.part('beginning')}({prefixes})" if known else "unnest('{}'::text[])"
 
+    def differs(self) -> str:
+        """Return the condition that an update changes what is indexed of a row, and leaves its key."""
+        old, new = (_columns(self.definition.keys, alias) for alias in ("old", "new"))
+        texts = f"({self.texts('old')}) is distinct from ({self.texts('new')})"
+        return f"{texts} and ({old}) is not distinct from ({new})"
+
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
         pairs = zip(self.companion_keys, self.definition.keys.values(), strict=True)
@@ -148,8 +155,12 @@ class Place:
 
 
 def _columns(names: Iterable[str], alias: str) -> str:
+    return ", ".join(_each(names, alias))
+
+
+def _each(names: Iterable[str], alias: str) -> list[str]:
     prefix = f"{alias}." if alias else ""
-    return ", ".join(prefix + sql.Identifier(name).as_string() for name in names)
+    return [prefix + sql.Identifier(name).as_string() for name in names]
 
 
 def _wrapped(form: str, names: Iterable[str], alias: str) -> str:
@@ -194,6 +205,12 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "key_arrays": lambda p, alias: _wrapped("array_agg({})", p.definition.keys, alias),
     "companion_key_arrays": lambda p, alias: _wrapped("array_agg({})", p.companion_keys, alias),
     "key_array": lambda p, alias: _wrapped("array[{}]", p.definition.keys, alias),
+    # whether an update of `old` to `new` changes what the index is of, and not the key
+    "differs": lambda p, _: p.differs(),
+    # {{gather:new}}, {{none_gathered}}, {{take_gathered:change}}: see `hybridsearch.gathering`
+    "gather": lambda p, alias: gathering.add(p.part("change"), _each(p.definition.keys, alias)),
+    "none_gathered": lambda p, _: gathering.none_are_held(p.part("change")),
+    "take_gathered": lambda p, alias: gathering.take(p.part("change"), _each(p.companion_keys, alias)),
     # {{changed_keys:c}}: the keys in {{change}}, of rows whose words are not indexed yet, a row each; c."article_id"
     "changed_keys": Place.changed_keys,
     # "article_id" INTEGER: as columns or arguments

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, delete, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema
 
@@ -142,6 +143,48 @@ def test_a_hundred_thousand_rows_in_a_statement_are_one_row_of_changes(shop: Sim
     assert session.scalar(select(func.count()).select_from(shop.index.changes)) == 2
 
 
+def test_the_keys_that_an_update_changes_are_gathered(shop: SimpleNamespace, session: Session) -> None:
+    session.execute(text("insert into article (id, title) select n, 'Chair' from generate_series(10, 5009) as n"))
+    session.execute(delete(shop.index.changes))
+    session.execute(text("update article set title = title || 's', id = id + 10000 * (id / 5009)"))
+    arrays = session.scalars(select(shop.index.changes.c.article_id)).all()
+    assert sorted(key for array in arrays for key in array) == [*range(1, 5), *range(10, 5010), 15009]
+    assert len(arrays) < 40
+    assert max(map(len, arrays)) <= 500
+    session.execute(delete(shop.index.changes))
+    session.execute(text("update article set body = title where id = 7000"))
+    assert noted(session, shop.index) == []
+
+
+def test_keys_are_gathered_by_savepoints_and_by_statements_within_statements(
+    shop: SimpleNamespace, session: Session
+) -> None:
+    # Each row's update renames the next row, in a block of its own that is undone for the odd ones.
+    session.execute(
+        text("""
+            create function ripple() returns trigger language plpgsql as $$
+            begin
+                update article set title = 'Ripple' where id = new.id + 1 and pg_trigger_depth() < 2;
+                if new.id % 2 = 1 then
+                    raise division_by_zero;
+                end if;
+                return null;
+            exception when division_by_zero then
+                return null;
+            end
+            $$;
+            create trigger a_ripple after update on article for each row execute function ripple();
+            create trigger z_ripple after update on article for each row execute function ripple();
+        """)
+    )
+    session.execute(text("update article set title = 'Stool' where id in (1, 2)"))
+    assert noted(session, shop.index) == [1, 2, 3]
+    with pytest.raises(DBAPIError), session.begin_nested():
+        session.execute(text("update article set title = 'Bench', body = (1 / (4 - id))::text"))
+    session.execute(text("update article set body = 'Sofa' where id = 4"))
+    assert noted(session, shop.index) == [1, 2, 3, 4]
+
+
 def test_the_words_of_a_large_statement_are_taken_in_parts(shop: SimpleNamespace, session: Session) -> None:
     session.execute(text("insert into article (id, title) select n, 'Chair' from generate_series(10, 29) as n"))
     session.execute(text("insert into article (id, title) select n, 'Sofa' from generate_series(30, 34) as n"))
@@ -169,6 +212,15 @@ def test_a_cascade_notes_the_rows_that_it_deletes(engine: Engine, session: Sessi
     refresh(session, shop.index)
     session.commit()
     assert differences(engine, shop.index) == 0
+
+
+def test_a_cascade_notes_the_rows_that_it_updates(shop: SimpleNamespace, session: Session) -> None:
+    session.execute(text("create table kind as select distinct title as name from article"))
+    session.execute(text("alter table kind add primary key (name)"))
+    session.execute(text("alter table article add foreign key (title) references kind on update cascade"))
+    session.execute(text("update kind set name = name || ' of oak' where name <> 'Blue table'"))
+    assert noted(session, shop.index) == [1, 3, 4]
+    assert session.scalar(select(func.count()).select_from(shop.index.changes)) == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)

@@ -3,7 +3,7 @@
 --
 -- A statement that inserts or deletes costs one row of `change`, however many rows it has. An update is looked at row by
 -- row: PostgreSQL allows no list of columns on a trigger with transition tables, and those would cost an update that
--- changes no indexed field as much as one that does.
+-- changes no indexed field as much as one that does. The keys that it changes are gathered all the same.
 
 -- Of a statement: INSERT, COPY, DELETE, MERGE (with transition tables), TRUNCATE.
 create or replace function {{fn:changed}}()
@@ -36,8 +36,8 @@ end
 $$;
 comment on function {{fn:changed}}() is 'Notes the keys of the rows that a statement inserted, deleted or truncated';
 
--- Of a row: where its key or an indexed field is updated; and of every change to a partition, or by replication, where
--- no statement's triggers fire.
+-- Of a row: where its key is updated; and of every change to a partition, or by replication, where no statement's triggers
+-- fire.
 create or replace function {{fn:changed_row}}()
 returns trigger
 language plpgsql security definer
@@ -57,6 +57,31 @@ end
 $$;
 comment on function {{fn:changed_row}}() is 'Notes the key of a row that was inserted, updated or deleted';
 
+-- Of an update: for a row, its key is added to a setting of the transaction, which a savepoint takes back as it does rows;
+-- for the statement, and between where there are some 200, they are written to one row of `change`. A search_path of its
+-- own would cost as much as the rest: so every function and operator here names its schema.
+create or replace function {{fn:updated}}()
+returns trigger
+language plpgsql security definer
+as $$
+declare
+    change {{change}}%rowtype;
+begin
+    if tg_level operator(pg_catalog.=) 'ROW' then
+        if pg_catalog.octet_length(pg_catalog.concat({{gather:new}})) operator(pg_catalog.<) 1000 then
+            return null;
+        end if;
+    elsif {{none_gathered}} then
+        return null;
+    end if;
+    {{take_gathered:change}}
+    insert into {{change}} ({{companion_keys}}) values ({{companion_keys:change}});
+    perform pg_catalog.pg_notify('hybridsearch', {{name}});
+    return null;
+end
+$$;
+comment on function {{fn:updated}}() is 'Notes the keys of the rows of which a statement updated an indexed field';
+
 do $do$
 declare
     source constant regclass := $name${{table}}$name$;
@@ -67,6 +92,12 @@ begin
             after insert or delete on {{table}}
             for each row execute function {{fn:changed_row}}();
         alter table {{table}} enable always trigger {{trigger:changed_row}};
+        create or replace trigger {{trigger:updated}}
+            after update on {{table}}
+            for each row
+            when ({{differs}})
+            execute function {{fn:changed_row}}();
+        alter table {{table}} enable always trigger {{trigger:updated}};
     else
         create or replace trigger {{trigger:inserted}}
             after insert on {{table}}
@@ -76,18 +107,32 @@ begin
             after delete on {{table}}
             referencing old table as old_rows
             for each statement execute function {{fn:changed}}();
-        -- Where session_replication_role is replica those two stay silent; logical replication fires triggers of rows alone.
+        create or replace trigger {{trigger:updated}}
+            after update on {{table}}
+            for each row
+            when ({{differs}})
+            execute function {{fn:updated}}();
+        create or replace trigger {{trigger:updated_all}}
+            after update on {{table}}
+            for each statement execute function {{fn:updated}}();
+        -- Where session_replication_role is replica those stay silent; logical replication fires triggers of rows alone.
         create or replace trigger {{trigger:changed_row}}
             after insert or delete on {{table}}
             for each row execute function {{fn:changed_row}}();
         alter table {{table}} enable replica trigger {{trigger:changed_row}};
+        create or replace trigger {{trigger:updated_row}}
+            after update on {{table}}
+            for each row
+            when ({{differs}})
+            execute function {{fn:changed_row}}();
+        alter table {{table}} enable replica trigger {{trigger:updated_row}};
     end if;
-    create or replace trigger {{trigger:updated}}
+    create or replace trigger {{trigger:moved}}
         after update on {{table}}
         for each row
-        when (({{keys:old}}) is distinct from ({{keys:new}}) or ({{field_texts:old}}) is distinct from ({{field_texts:new}}))
+        when (({{keys:old}}) is distinct from ({{keys:new}}))
         execute function {{fn:changed_row}}();
-    alter table {{table}} enable always trigger {{trigger:updated}};
+    alter table {{table}} enable always trigger {{trigger:moved}};
     create or replace trigger {{trigger:truncated}}
         after truncate on {{table}}
         for each statement execute function {{fn:changed}}();
