@@ -36,7 +36,9 @@ def answer(session: Session, index: SearchIndex, query: Query, plan: Plan, watch
     """
     hits = _hits(session, index, query, plan, watch)
     watch.hits = len(hits)
-    watch.ranked = {name: sum(name in hit.ranks for hit in hits) for name in leg_names(index, query, plan)}
+    ranks = {name: [hit.ranks[name] for hit in hits if name in hit.ranks] for name in leg_names(index, query, plan)}
+    watch.ranked = {name: len(of_leg) for name, of_leg in ranks.items()}
+    watch.deepest = {name: max(of_leg) for name, of_leg in ranks.items() if of_leg}
     _beside(session, index, query, plan, watch, hits)
     return hits
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hybridsearch.bm25 import BM25, lucene_idf
 from hybridsearch.fusion import Fusion
 
 
@@ -39,7 +40,8 @@ class LexicalPart:
     """The BM25 score of a document: `score` of the leg, and its terms, which add up to it.
 
     `length` counts the document's words (weighted by field), `average_length` those of all `documents`.
-    `current` is False where the row has changed since its words were indexed: then its terms need not add up.
+    `current` is False where the terms do not add up: the row has changed since its words were indexed, or the engine
+    counts documents that are gone (pg_textsearch).
     """
 
     score: float
@@ -96,8 +98,6 @@ class Explanation:
     """Why a document stands where it stands: `score` is the sum of the legs' shares times the factors of all boosts.
 
     A leg that does not have the document is missing. A sum below 0 is divided by the factors.
-
-    An engine other than "sql", or Okapi's idf, gives the score of the lexical leg, and no `lexical` parts.
     """
 
     rank: int
@@ -134,12 +134,23 @@ class Asked:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the whole index, in the snapshot: `documents`, their average length, and the parameters of BM25."""
+    """Of the whole index, in the snapshot: `documents`, their average length, and the parameters of BM25.
+
+    `average_idf` is that of Okapi's over all terms, 0 where no term of the query needs it.
+    """
 
     documents: int
     average_length: float
-    k1: float
-    b: float
+    parameters: BM25
+    average_idf: float = 0.0
+
+    def idf(self, having: int) -> float:
+        """Return the idf of a term in so many documents."""
+        having = min(having, self.documents)
+        if self.parameters.idf == "lucene":
+            return lucene_idf(self.documents, having)
+        idf = math.log((self.documents - having + 0.5) / (having + 0.5))
+        return idf if idf >= 0 else self.parameters.epsilon * self.average_idf
 
 
 def bm25(
@@ -148,9 +159,14 @@ def bm25(
     frequencies: Mapping[str, float],
     asked: tuple[Asked, ...],
     statistics: Statistics,
+    tolerance: float = 1e-9,
 ) -> LexicalPart:
-    """Return the parts of a BM25 score, the largest first. `frequencies` maps the document's terms."""
-    length_part = statistics.k1 * (1 - statistics.b + statistics.b * length / statistics.average_length)
+    """Return the parts of a BM25 score, the largest first. `frequencies` maps the document's terms.
+
+    `tolerance` is how far, relatively, an engine's own sum may lie from theirs.
+    """
+    k1, b = statistics.parameters.k1, statistics.parameters.b
+    length_part = k1 * (1 - b + b * length / statistics.average_length)
     parts = (_term(term, frequencies[term.term], length_part, statistics) for term in asked if term.term in frequencies)
     terms = tuple(sorted(parts, key=lambda part: (-part.score, part.term)))
     total = math.fsum(part.score for part in terms)
@@ -160,16 +176,15 @@ def bm25(
         length=length,
         average_length=statistics.average_length,
         documents=statistics.documents,
-        k1=statistics.k1,
-        b=statistics.b,
-        current=math.isclose(total, score, rel_tol=1e-9, abs_tol=1e-12),
+        k1=k1,
+        b=b,
+        current=math.isclose(total, score, rel_tol=tolerance, abs_tol=1e-12),
     )
 
 
 def _term(asked: Asked, frequency: float, length_part: float, statistics: Statistics) -> TermPart:
-    others = max(statistics.documents - asked.documents, 0)
-    idf = math.log(1 + (others + 0.5) / (asked.documents + 0.5))
-    saturation = frequency * (statistics.k1 + 1) / (frequency + length_part)
+    idf = statistics.idf(asked.documents)
+    saturation = frequency * (statistics.parameters.k1 + 1) / (frequency + length_part)
     return TermPart(
         term=asked.term,
         times=asked.times,

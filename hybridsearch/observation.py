@@ -3,7 +3,8 @@
     search = HybridSearch(articles, on_search=lambda record: logger.info("%s", record))
 
 Neither holds the query's text, nor a document's. Spans are made where `opentelemetry-api` is installed (the extra
-`otel`) and the application has set up a tracer: hybridsearch.search, and below it one for each stage.
+`otel`) and the application has set up a tracer: hybridsearch.search, and below it one for each stage. Legs that are
+one statement have no times of their own, and so no spans: what they found is in the attributes of the search.
 """
 
 import logging
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 class SearchRecord:
     """One search. `seconds` in all, `stages` each in seconds: encode, query, leg dense, suggest, snippet, rerank.
 
-    `ranked` counts the documents of each leg among those that were read: the hits, or for a reranker more. `lost` names
-    the stages that were left undone, `error` is the class of the exception that the search ended in.
+    `ranked` counts the documents of each leg among those that were read: the hits, or for a reranker more; `deepest` is
+    the last rank in the leg that any of them has, no more than `candidates`. `lost` names the stages that were left
+    undone, `error` is the class of the exception that the search ended in.
     """
 
     index: str
@@ -33,6 +35,7 @@ class SearchRecord:
     ranked: Mapping[str, int]
     lost: tuple[str, ...]
     error: str | None
+    deepest: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Watch:
 
     hits: int = 0
     ranked: Mapping[str, int] = field(default_factory=dict)
+    deepest: Mapping[str, int] = field(default_factory=dict)
     _begun: float = field(default_factory=time.perf_counter)
 
     @property
@@ -106,7 +110,14 @@ def watching(
 
 def _tell(told: Callable[[SearchRecord], object], watch: Watch, error: str | None) -> None:
     record = SearchRecord(
-        watch.index, watch.seconds, dict(watch.stages), watch.hits, dict(watch.ranked), tuple(watch.lost), error
+        index=watch.index,
+        seconds=watch.seconds,
+        stages=dict(watch.stages),
+        hits=watch.hits,
+        ranked=dict(watch.ranked),
+        lost=tuple(watch.lost),
+        error=error,
+        deepest=dict(watch.deepest),
     )
     try:
         told(record)
@@ -116,8 +127,9 @@ def _tell(told: Callable[[SearchRecord], object], watch: Watch, error: str | Non
 
 def _describe(current: Any, watch: Watch) -> None:
     current.set_attribute("hybridsearch.hits", watch.hits)
-    for leg, count in watch.ranked.items():
-        current.set_attribute(f"hybridsearch.ranked.{leg}", count)
+    for name, figures in (("ranked", watch.ranked), ("deepest", watch.deepest)):
+        for leg, figure in figures.items():
+            current.set_attribute(f"hybridsearch.{name}.{leg}", figure)
     if watch.lost:
         current.set_attribute("hybridsearch.lost", list(watch.lost))
 

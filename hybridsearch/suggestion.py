@@ -4,7 +4,8 @@
 
 Known is what the caller would find: a word of a document that passes row-level security and `where=`. So is every word
 that is suggested, as it stands in such a document. Similar terms come from the dictionary: by pg_trgm where the
-extension is installed, else among those with the same first letter.
+extension is installed, else among those with the same first letter. The engine memory compares all terms that it has in
+this process; pg_textsearch does not tell its terms, so there is no suggestion.
 """
 
 import re
@@ -34,9 +35,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import Function
 
+from hybridsearch.engines import engine_of
+from hybridsearch.engines.memory import scores_of
 from hybridsearch.hits import Hit
 from hybridsearch.keys import identity, is_key
-from hybridsearch.lexical import configuration, lexical, ranked, terms_of
+from hybridsearch.lexical import configuration, ranked, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
@@ -64,12 +67,12 @@ def suggest(
     hits: Sequence[Hit] = (),
     is_late: Callable[[], bool] = lambda: False,
 ) -> str | None:
-    """Return the query with its unknown words put right, or None. Only the engine "sql" keeps a dictionary.
+    """Return the query with its unknown words put right, or None.
 
     The words of `hits`, what the query has found, are known, and need not be looked for. Once `is_late`, the words that
     are left stay as they are.
     """
-    if query.text is None or index.engine != "sql":
+    if query.text is None or index.engine == "pg_textsearch" or _has_no_word(index, query):
         return None
     plan = within(index, query, plan)
     words = _words(query.text)
@@ -79,7 +82,8 @@ def suggest(
     if not unknown:
         return None
     trigrams = _trigram_schema(session)
-    right = {word: None if is_late() else _instead(session, index, plan, word, trigrams) for word in unknown}
+    ranker = query.read.ranker if index.engine == "memory" else None
+    right = {word: None if is_late() else _instead(session, index, plan, word, trigrams, ranker) for word in unknown}
     text = query.text if query.parsed is None else query.parsed.source or query.text
     said = _WORD.sub(lambda match: right.get(match[0].lower()) or match[0], text)
     return said if said != text else None
@@ -93,7 +97,7 @@ def _words(text: str) -> list[str]:
 def _seen(session: Session, index: SearchIndex, words: Sequence[str], hits: Sequence[Hit]) -> set[str]:
     """Those of the words that a hit has."""
     keys = [identity(index, hit.document) for hit in hits if "lexical" in hit.ranks]
-    if not keys or not words:
+    if not keys or not words or index.engine != "sql":
         return set()
     given = _given(words)
     own = terms_of(configuration(index), given.c.word).lateral("own")
@@ -109,7 +113,8 @@ def _seen(session: Session, index: SearchIndex, words: Sequence[str], hits: Sequ
 
 def _is_known(session: Session, index: SearchIndex, plan: Plan, word: str) -> bool:
     """Whether the word finds anything; so does one without a term, such as "with"."""
-    found = lexical(index, word, candidates=1, where=plan.where).limit(1).exists()
+    engine = engine_of(index)
+    found = engine.leg(index, word, candidates=1, where=plan.where, read=engine.read(session, index, word)).exists()
     terms = select(literal(1)).select_from(terms_of(configuration(index), literal(word, Text))).exists()
     return bool(session.scalar(select(or_(found, ~terms))))
 
@@ -119,21 +124,43 @@ def _given(words: Sequence[str]) -> Any:
     return func.unnest(array).table_valued(column("word", Text)).render_derived("given")
 
 
-def _instead(session: Session, index: SearchIndex, plan: Plan, word: str, trigrams: str | None) -> str | None:
-    """The nearest word that finds something, as it stands in what it finds."""
+def _instead(
+    session: Session, index: SearchIndex, plan: Plan, word: str, trigrams: str | None, ranker: Any
+) -> str | None:
+    """The nearest word that finds something, as it stands in what it finds; `ranker` is that of the engine memory."""
     most = 1 if len(word) < 6 else 2
     near: list[tuple[int, str]] = []
-    for term, stem in session.execute(_similar(index, word, trigrams)):
+    similar = session.execute(_similar(index, word, trigrams)) if ranker is None else _in_memory(session, index, word)
+    for term, stem in similar:
         away = min(edits(term, word), edits(term, stem))
         if away <= most:
             near.append((away, term))
     for _, term in sorted(near)[:MAX_TRIED]:
-        one: list[ColumnElement[Any]] = [literal(term, Text).label("term"), literal(1).label("times")]
-        row = session.execute(ranked(index, select(*one), candidates=1, where=plan.where)).first()
+        row = session.execute(_best(index, plan, term, ranker)).first()
         found = row and _surface(session, index, tuple(row[: len(index.keys)]), term, word)
         if found:
             return found
     return None
+
+
+def _best(index: SearchIndex, plan: Plan, term: str, ranker: Any) -> Select[Any]:
+    """The best document for one term of the dictionary."""
+    if ranker is not None:
+        return engine_of(index).leg(index, term, candidates=1, where=plan.where, read=scores_of(ranker, {term: 1}))
+    one: list[ColumnElement[Any]] = [literal(term, Text).label("term"), literal(1).label("times")]
+    return ranked(index, select(*one), candidates=1, where=plan.where)
+
+
+def _has_no_word(index: SearchIndex, query: Query) -> bool:
+    """Whether the engine memory has read rows that have no word at all."""
+    return index.engine == "memory" and (query.read is None or query.read.ranker is None)
+
+
+def _in_memory(session: Session, index: SearchIndex, word: str) -> list[tuple[str, str]]:
+    """(term, stem) of about the word's length, in no order; the word's own stem."""
+    read = engine_of(index).read(session, index, word)
+    stem = min(read.asked, default=word)
+    return [(term, stem) for term in read.ranker.having if len(stem) - 2 <= len(term) <= len(word) + 2]
 
 
 def _similar(index: SearchIndex, word: str, trigrams: str | None) -> Select[Any]:

@@ -48,10 +48,17 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Scores:
-    """The score of every document that has a word of the query; keys and scores in the same order."""
+    """The score of every document that has a word of the query; keys, scores and places in the same order.
 
-    keys: Sequence[Key]
-    scores: Sequence[float]
+    `asked` says how often each term counts; `ranker` knows how many documents have it, and holds them at those places:
+    `having`, `keys`, and what is rank-bm25's own. It is None where there is no word at all.
+    """
+
+    keys: Sequence[Key] = ()
+    scores: Sequence[float] = ()
+    places: Sequence[int] = ()
+    asked: Counts = field(default_factory=dict)
+    ranker: Any = None
 
 
 @dataclass
@@ -190,7 +197,7 @@ def _refresh(session: Session, index: SearchIndex, rows: Rows) -> None:
         )
         counts |= _counted(session, index, session.execute(page).all())
     rows.versions, rows.counts = versions, {key: counts[key] for key in versions if key in counts}
-    rows.ranker = _ranker(list(rows.counts.values()), index.bm25)
+    rows.ranker = _ranker(rows.counts, index.bm25)
 
 
 def _counted(session: Session, index: SearchIndex, page: Sequence[Row[Any]]) -> dict[Key, Counts]:
@@ -207,9 +214,9 @@ def _counted(session: Session, index: SearchIndex, page: Sequence[Row[Any]]) -> 
     return {tuple(row[:width]): found.get(number, {}) for number, row in enumerate(page)}
 
 
-def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:
+def _ranker(counts: Mapping[Key, Counts], bm25: BM25) -> Any:
     """rank-bm25's BM25Okapi over weighted counts instead of lists of words; None where there is no word at all."""
-    if not any(counts):
+    if not any(counts.values()):
         return None
     okapi: Any = require("rank_bm25", extra="memory").BM25Okapi
 
@@ -221,6 +228,8 @@ def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:
                 self.doc_len.append(sum(document.values()))
                 for term in document:
                     having[term] = having.get(term, 0) + 1
+            self.keys = list(counts)
+            self.having = having
             self.corpus_size = len(corpus)
             self.avgdl = sum(self.doc_len) / self.corpus_size
             return having
@@ -229,21 +238,27 @@ def _ranker(counts: Sequence[Counts], bm25: BM25) -> Any:
             if bm25.idf == "okapi":
                 super()._calc_idf(nd)
             else:
+                self.average_idf = 0.0
                 self.idf = {term: lucene_idf(self.corpus_size, count) for term, count in nd.items()}
 
-    return Weighted(counts, k1=bm25.k1, b=bm25.b, epsilon=bm25.epsilon)
+    return Weighted(list(counts.values()), k1=bm25.k1, b=bm25.b, epsilon=bm25.epsilon)
 
 
 def _scores(rows: Rows, query: Counts, prefixes: Sequence[str]) -> Scores:
-    keys = list(rows.counts)
-    if rows.ranker is None or not (query or prefixes):
-        return Scores([], [])
+    if rows.ranker is None:
+        return Scores()
     beginnings = tuple(prefix.lower() for prefix in prefixes)
-    query = {term: 1 for term in rows.ranker.idf if beginnings and term.startswith(beginnings)} | dict(query)
+    begun = {term: 1 for term in rows.ranker.having if beginnings and term.startswith(beginnings)}
+    return scores_of(rows.ranker, begun | dict(query))
+
+
+def scores_of(ranker: Any, query: Counts) -> Scores:
+    """Return the scores for some terms, each with how often it counts."""
     words = [term for term, times in query.items() for _ in range(round(times))]
-    scores = rows.ranker.get_scores(words)
-    having = [place for place, counts in enumerate(rows.ranker.doc_freqs) if not query.keys().isdisjoint(counts)]
-    return Scores([keys[place] for place in having], [float(scores[place]) for place in having])
+    scores = ranker.get_scores(words)
+    having = [place for place, counts in enumerate(ranker.doc_freqs) if not query.keys().isdisjoint(counts)]
+    found, scored = [ranker.keys[place] for place in having], [float(scores[place]) for place in having]
+    return Scores(found, scored, having, query, ranker)
 
 
 def _as_rows(index: SearchIndex, scores: Scores) -> Any:

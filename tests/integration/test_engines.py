@@ -144,6 +144,22 @@ def test_the_leg_is_one_of_the_fusion(session: Session, shop: Any) -> None:
     assert "dense" in hits[0].ranks
 
 
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_terms_of_an_explanation_add_up_to_the_score(session: Session, shop: Any, query: str) -> None:
+    scored = expected(session, shop, query)
+    found = HybridSearch(shop.index).explain(session, query, limit=50)
+    assert [hit.score for hit in HybridSearch(shop.index).search(session, query, limit=50)] == [
+        one.score for one in found
+    ]
+    parts = {one.key["id"]: one.lexical for one in found if one.lexical is not None}
+    assert parts.keys() == scored.keys() - {key for key, score in scored.items() if score <= 0}
+    for key, part in parts.items():
+        assert part.current
+        assert part.score == pytest.approx(scored[key], rel=1e-6)
+        assert sum(term.score for term in part.terms) == pytest.approx(part.score, rel=1e-6)
+        assert {term.term for term in part.terms} <= terms(session, query).keys()
+
+
 def test_an_index_keeps_the_tables_of_its_engine_alone(session: Session, shop: Any, kind: str) -> None:
     parts = {table.name.removeprefix("article_") for table in shop.index.tables}
     wanted = {"sql": {"term", "posting", "pending", "statistics"}, "memory": set(), "pg_textsearch": {"word"}}[kind]

@@ -129,20 +129,6 @@ def test_the_tokens_add_up_to_the_score_of_the_sparse_leg(engine: Engine, sessio
             assert all(part.score == part.query_weight * part.weight for part in one.sparse.tokens)
 
 
-def test_another_engine_gives_the_score_alone(engine: Engine, session: Session) -> None:
-    shop = articles(engine="memory")
-    shop.Base.metadata.create_all(engine)
-    session.execute(insert(shop.Article), rows(9))
-    session.commit()
-    backfill(engine, shop.index)
-    search = HybridSearch(shop.index)
-    found = search.explain(session, "red table")
-    assert [one.score for one in found] == [hit.score for hit in search.search(session, "red table")]
-    assert all(one.lexical is None for one in found)
-    assert max(one.legs["lexical"].score for one in found if "lexical" in one.legs) > 0
-    assert search.why_not(session, "red table", found[1].document, limit=1).rank == 2
-
-
 def test_it_is_plain_values_for_json(shop: SimpleNamespace, session: Session) -> None:
     first = shop.search.explain(session, "red chair")[0].to_dict()
     assert json.loads(json.dumps(first))["lexical"]["terms"][0] == first["lexical"]["terms"][0]

@@ -62,6 +62,7 @@ def test_a_record_has_the_stages_and_no_text(shop: SimpleNamespace, session: Ses
     assert set(record.stages) == {"encode", "query", "suggest", "snippet", "rerank"}
     assert 0 < sum(record.stages.values()) <= record.seconds
     assert record.ranked == {"dense": 4, "lexical": 3}
+    assert record.deepest == {"dense": 4, "lexical": 3}
     assert SECRET not in repr(record)
 
 
@@ -100,8 +101,18 @@ def test_a_span_for_each_stage_below_that_of_the_search(
         "hybridsearch.hits": 4,
         "hybridsearch.ranked.dense": 4,
         "hybridsearch.ranked.lexical": 2,
+        "hybridsearch.deepest.dense": 4,
+        "hybridsearch.deepest.lexical": 2,
     }
     assert {span.parent.span_id for span in found.values()} == {root.context.span_id}
+
+
+def test_a_leg_without_a_hit_has_no_deepest_rank(shop: SimpleNamespace, session: Session) -> None:
+    shop.search.search(session, SECRET, limit=1, legs=["dense", "lexical"], weights={"lexical": 0.0})
+    assert set(shop.told[0].ranked) == {"dense", "lexical"}
+    assert all(1 <= deepest <= 100 for deepest in shop.told[0].deepest.values())
+    shop.search.search(session, "unheardof", legs=["lexical"], suggest=False)
+    assert (shop.told[1].ranked, shop.told[1].deepest) == ({"lexical": 0}, {})
 
 
 def test_legs_apart_have_a_span_each(shop: SimpleNamespace, session: Session, spans: InMemorySpanExporter) -> None:

@@ -97,8 +97,15 @@ def test_any_sequence_of_writes_ends_in_the_scores_of_rank_bm25(
     backfill(engine, shop.index)
 
 
-def test_explain_gives_the_score_without_its_parts(engine: Engine, session: Session) -> None:
-    shop = filled(engine, "sql", bm25=OKAPI)
-    (found, *_) = HybridSearch(shop.index).explain(session, "blue books", legs=["lexical"])
-    assert found.lexical is None
-    assert found.legs["lexical"].score == pytest.approx(max(expected(session, shop, "blue books").values()), rel=1e-6)
+@pytest.mark.parametrize("engine_name", ["sql", "memory"])
+@pytest.mark.parametrize("query", ["blue books", "red", "red oak oak chair", "gard* blue"])
+def test_the_terms_of_an_explanation_add_up_to_the_score(
+    engine: Engine, session: Session, engine_name: str, query: str
+) -> None:
+    shop = filled(engine, engine_name, bm25=OKAPI)
+    found = HybridSearch(shop.index).explain(session, query, legs=["lexical"], limit=50)
+    assert found
+    for one in found:
+        assert one.lexical is not None
+        assert one.lexical.current
+        assert sum(part.score for part in one.lexical.terms) == pytest.approx(one.legs["lexical"].score, rel=1e-6)

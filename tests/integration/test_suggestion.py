@@ -22,12 +22,12 @@ ROWS = [
 ]
 
 
-@pytest.fixture(params=[True, False], ids=["pg_trgm", "plain"])
+@pytest.fixture(params=["pg_trgm", "plain", "memory"])
 def shop(request: pytest.FixtureRequest, engine: Engine) -> SimpleNamespace:
-    shop = articles()
+    shop = articles(engine="memory" if request.param == "memory" else "sql")
     shop.Base.metadata.create_all(engine)
     with Session(engine) as session, session.begin():
-        if request.param:
+        if request.param == "pg_trgm":
             session.execute(text('create schema "Odd name"'))
             session.execute(text('create extension pg_trgm with schema "Odd name"'))
         rows = [{"id": n, "title": title, "body": body} for n, (title, body) in enumerate(ROWS, 1)]
