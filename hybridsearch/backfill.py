@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
-from hybridsearch.graph import Estimate, build, postpone, unbuilt
+from hybridsearch.graph import Estimate, build, loading, postpone, unbuilt
 from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
@@ -50,6 +50,7 @@ def backfill(
     total = Page()
     begin = sessionmaker(engine).begin
     with explained(index), present(engine) as presence:
+        loading(presence.connection, index)
         if rebuild:
             probe(index)
         with begin() as session:
@@ -71,7 +72,8 @@ def backfill(
             graph = unbuilt(session, index)
         if graph is not None:
             on_graph(graph)
-            build(engine, index)
+            while not build(engine, index):
+                time.sleep(PATIENCE)
         if total.written or total.removed:
             with begin() as session:
                 analyze(session, index)

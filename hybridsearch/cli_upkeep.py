@@ -18,7 +18,7 @@ from hybridsearch.backfill import backfill
 from hybridsearch.backfill import upkeep as merge
 from hybridsearch.cli_base import App, AsJson, Database, IndexName, chosen_indexes, console, print_json
 from hybridsearch.database import explained
-from hybridsearch.display import failures_table, filling, status_table
+from hybridsearch.display import advice, failures_table, filling, status_table
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.graph import Estimate
 from hybridsearch.indexing import count_rows
@@ -143,6 +143,8 @@ def status(
         print_json([asdict(one) for one in found])
     else:
         console.print(status_table(found))
+        for said in filter(None, map(advice, found)):
+            console.print(said, markup=False)
         if wrong:
             console.print(failures_table(wrong))
 

@@ -96,6 +96,7 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "rows": lambda one: f"{one.rows:,}",
     "documents": lambda one: f"{one.documents:,}",
     "chunks": lambda one: f"{one.chunks:,}",
+    "HNSW index": lambda one: one.hnsw,
     "terms": lambda one: f"{one.terms:,}",
     "posting rows": lambda one: f"{one.blocks:,}",
     "postings": lambda one: f"{one.postings:,}",
@@ -111,6 +112,16 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "rate": lambda one: f"{one.rate:.1f} documents/s",
     "workers": lambda one: f"{one.workers}",
 }
+
+
+def advice(one: Status) -> str | None:
+    """Return what is wrong with an index and what to do, in a sentence."""
+    if one.hnsw == "valid":
+        return None
+    build = (
+        "it is being built" if one.hnsw == "building" else "`hybridsearch index` builds it, a worker that may as well"
+    )
+    return f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}"
 
 
 def failures_table(found: Sequence[tuple[str, Failure]]) -> Table:

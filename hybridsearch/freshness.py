@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.content import Key
 from hybridsearch.encoders.optional import require
+from hybridsearch.graph import state
 from hybridsearch.model import SearchIndex
 from hybridsearch.queue import present_workers, seconds
 from hybridsearch.state import qualified_name
@@ -25,7 +26,8 @@ class Freshness:
     """What of an index is on its way. `lag` in seconds, `rate` in documents a second over the last minute.
 
     `changed` rows wait for their words (they are found all the same), `queued` documents for their vectors; of these,
-    `retrying` have met an error. `failed` were set aside: they are found by their words alone.
+    `retrying` have met an error. `failed` were set aside: they are found by their words alone. Without `hnsw` searches
+    by meaning compare all chunks: see `hybridsearch.graph.state`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Freshness:
     lag: float
     rate: float
     workers: int
+    hnsw: bool
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def freshness(session: Session, index: SearchIndex) -> Freshness:
         lag=float(lag),
         rate=rate / WINDOW,
         workers=workers,
+        hnsw=state(session, index) == "valid",
     )
 
 
@@ -104,6 +108,7 @@ _HELP = {
     "lag": "Seconds since the oldest change that is not encoded yet",
     "rate": "Documents encoded a second, over the last minute",
     "workers": "Workers that are connected to the database",
+    "hnsw": "Whether the HNSW index is there (0: searches by meaning compare all chunks)",
 }
 
 

@@ -1,23 +1,31 @@
 """The HNSW graph over the chunks: built after a large first load, which is faster than letting it grow row by row.
 
+    loading(connection, articles)               # for as long as the connection is there, no worker builds it
     if postpone(session, articles): ...         # commit, fill the chunks
     build(engine, articles)                     # beside writers and searches
 
-A load that stops in between leaves no graph: searches compare all chunks until the next `hybridsearch index` builds it.
+A load that stops in between leaves no graph, and searches compare all chunks: `state` says so. The next `hybridsearch
+index` builds it, or a worker whose role owns the chunks.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Engine, exists, func, literal, select, text
+from sqlalchemy import Connection, Engine, case, exists, func, literal, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from hybridsearch.database import explained
 from hybridsearch.model import SearchIndex
+from hybridsearch.state import lock, lock_key
+
+State = Literal["valid", "building", "unfinished", "missing"]
 
 WORTH = 10_000  # rows: below, a graph that grows costs seconds
+LOADS, BUILDS = "load", "graph"  # kinds of work, which a session holds a lock for
 PATIENCE = "2s"  # for the lock; somebody searches all the time where it takes longer
 
 
@@ -78,16 +86,56 @@ def estimate(session: Session, index: SearchIndex) -> Estimate:
 NODE = 128  # bytes of a node of a graph in memory, beside vector and links
 
 
-def build(engine: Engine, index: SearchIndex) -> None:
-    """Build the graph of the chunks, beside writers and searches; what a build that failed has left goes first."""
+def state(session: Session, index: SearchIndex) -> State:
+    """Return whether the chunks have their graph: where it is not "valid", searches compare all of them.
+
+    It is "building" now, or a build was left "unfinished", or there is none.
+    """
+    found = session.scalar(_VALIDITY, _place(session, index))
+    if found:
+        return "valid"
+    key = lock_key(index, BUILDS)
+    # Given back at once, whatever becomes of the transaction: it keeps builders away.
+    if not session.scalar(select(case((func.pg_try_advisory_lock_shared(key), func.pg_advisory_unlock_shared(key))))):
+        return "building"
+    return "missing" if found is None else "unfinished"
+
+
+def loading(connection: Connection, index: SearchIndex) -> None:
+    """Let everybody know, until the connection is closed, that the index is being filled: its graph can wait."""
+    connection.execute(select(func.pg_advisory_lock_shared(lock_key(index, LOADS))))
+
+
+def unbuilt_by_others(session: Session, index: SearchIndex) -> Estimate | None:
+    """Return what `unbuilt` does; None as well where somebody fills the index, and is going to build the graph."""
+    return unbuilt(session, index) if lock(session, index, LOADS, wait=False) else None
+
+
+def build(
+    engine: Engine, index: SearchIndex, *, during: Callable[[Connection], AbstractContextManager[object]] = nullcontext
+) -> bool:
+    """Build the graph of the chunks, beside writers and searches; what a build that failed has left goes first.
+
+    Return whether it is there then: False, with nothing done, where somebody else is building it. `during` is entered
+    with the connection while it works.
+    """
     graph = _graph(index)
     with explained(index), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()  # with its lock, and its settings
+        if not connection.scalar(select(func.pg_try_advisory_lock(lock_key(index, BUILDS)))):
+            return False
+        if not _is_missing(Session(connection), index):
+            return True
+        # It waits for the transactions that are open, however long.
+        connection.execute(select(func.set_config("lock_timeout", "0", False)))
         quoted = connection.dialect.identifier_preparer
         name = quoted.format_index(graph)
         schema = f"{quoted.quote_schema(graph.table.schema)}." if graph.table is not None and graph.table.schema else ""
         create = str(CreateIndex(graph).compile(dialect=connection.dialect))
-        connection.exec_driver_sql(f"drop index concurrently if exists {schema}{name}")
-        connection.exec_driver_sql(create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+        with during(connection):
+            connection.exec_driver_sql(f"drop index concurrently if exists {schema}{name}")
+            connection.exec_driver_sql(create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+    return True
 
 
 def _graph(index: SearchIndex) -> Any:
@@ -97,7 +145,7 @@ def _graph(index: SearchIndex) -> Any:
 
 def _is_missing(session: Session, index: SearchIndex) -> bool:
     """Whether the chunks have no graph, or one whose build has failed."""
-    return not session.scalar(_IS_VALID, _place(session, index))
+    return not session.scalar(_VALIDITY, _place(session, index))
 
 
 def _is_owner(session: Session, index: SearchIndex) -> bool:
@@ -110,9 +158,9 @@ def _place(session: Session, index: SearchIndex) -> dict[str, Any]:
 
 
 _IS_OWNER = text("select pg_has_role(relowner, 'USAGE') from pg_catalog.pg_class where oid = to_regclass(:chunks)")
-_IS_VALID = text("""
-    select exists (select
-                   from pg_catalog.pg_index as graph
-                   join pg_catalog.pg_class as class on class.oid = graph.indexrelid
-                   where graph.indrelid = to_regclass(:chunks) and class.relname = :name and graph.indisvalid)
+_VALIDITY = text("""
+    select graph.indisvalid
+    from pg_catalog.pg_index as graph
+    join pg_catalog.pg_class as class on class.oid = graph.indexrelid
+    where graph.indrelid = to_regclass(:chunks) and class.relname = :name
 """)

@@ -7,6 +7,7 @@ Documents, and removals of documents, wait in `<name>_pending`, which every quer
 postings. A document is never changed in place: a new content comes under a new number, and the old number is taken out.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,24 +92,58 @@ def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> 
     return int(_call(session, "compact", *map(relation, tables), cast(documents, Integer)))
 
 
-def clean(session: Session, index: SearchIndex) -> Iterator[int]:
-    """Drop the postings of removed documents, a range of 16,000 numbers at a time; yield how many went in each step.
+@dataclass(frozen=True)
+class Part:
+    """What one step of cleaning looks at: a range of 16,000 documents, or the lists of some terms (range -1)."""
 
-    The caller commits after each step.
-    """
-    last = session.scalar(select(func.max(index.postings.c.place)))
-    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
-    if last is None:
-        return
-    tables = (relation(index.postings), relation(index.documents))
-    # The lists, which belong to no range, go with steps of their own (there is no range -1).
-    for lowest in range(1, terms + 1, LISTS):
-        yield int(_call(session, "clean", *tables, -1, lowest, lowest + LISTS - 1))
-    for number in range(max(last, -1) + 1):
-        yield int(_call(session, "clean", *tables, number, 0, -1))
+    range: int
+    lowest: int = 0
+    highest: int = -1
 
 
 LISTS = 100_000  # terms whose lists one step cleans
+
+
+def parts(session: Session, index: SearchIndex) -> list[Part]:
+    """Return the parts of the postings."""
+    last = session.scalar(select(func.max(index.postings.c.place)))
+    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
+    if last is None:
+        return []
+    # The lists belong to no range.
+    lists = [Part(-1, lowest, lowest + LISTS - 1) for lowest in range(1, terms + 1, LISTS)]
+    return lists + [Part(number) for number in range(max(last, -1) + 1)]
+
+
+def clean_part(session: Session, index: SearchIndex, part: Part) -> int:
+    """Drop the postings of removed documents from a part; return how many went. The caller commits."""
+    tables = (relation(index.postings), relation(index.documents))
+    return int(_call(session, "clean", *tables, part.range, part.lowest, part.highest))
+
+
+def clean(session: Session, index: SearchIndex) -> Iterator[int]:
+    """Drop the postings of removed documents, part by part; yield how many went in each.
+
+    The caller commits after each step.
+    """
+    for part in parts(session, index):
+        yield clean_part(session, index, part)
+
+
+def dead_share(session: Session, index: SearchIndex) -> float:
+    """Estimate the share of the postings that belongs to removed documents, by some terms: cheap for any index."""
+    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
+    sample = random.sample(range(1, terms + 1), min(terms, SAMPLE))
+    held = index.postings.c.documents
+    found, dead = session.execute(
+        select(func.sum(func.greatest(held, 0)), func.sum(func.greatest(-held, 0))).where(
+            index.postings.c.term_id == func.any(_array(sample, Integer))
+        )
+    ).one()
+    return float(dead / found) if found else 0.0
+
+
+SAMPLE = 1000  # terms
 
 
 def pending_count(session: Session, index: SearchIndex) -> int:

@@ -3,7 +3,7 @@
 One row of hybridsearch.index a filled index. An index that was never filled has none, and any encoder may begin.
 """
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, delete, func, select
+from sqlalchemy import Column, ColumnElement, DateTime, Integer, MetaData, Table, Text, delete, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, OID, insert
 from sqlalchemy.orm import Session
 
@@ -41,9 +41,14 @@ def qualified_name(index: SearchIndex) -> str:
     return index.name if index.table.schema is None else f"{index.table.schema}.{index.name}"
 
 
+def lock_key(index: SearchIndex, work: str) -> ColumnElement[int]:
+    """Return the number of the advisory lock of a kind of work on an index: words, partitions, load, graph, upkeep."""
+    return func.hashtextextended(f"hybridsearch:{work}:{qualified_name(index)}", 0)
+
+
 def lock(session: Session, index: SearchIndex, work: str, *, wait: bool = True) -> bool:
     """Take the lock of a kind of work on an index for this transaction; False where another has it and no `wait`."""
-    key = func.hashtextextended(f"hybridsearch:{work}:{qualified_name(index)}", 0)
+    key = lock_key(index, work)
     if wait:
         session.execute(select(func.pg_advisory_xact_lock(key)))
         return True

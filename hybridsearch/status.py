@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.engines import engine_of
 from hybridsearch.freshness import freshness
+from hybridsearch.graph import State, state
 from hybridsearch.indexing import count_rows
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import filled, qualified_name
@@ -20,7 +21,8 @@ class Status:
     """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes.
 
     `blocks` are the rows of the postings; `pending` documents and removals wait to be merged into them; `dead` is the
-    share of the postings that belongs to removed documents. The rest is of `hybridsearch.freshness.Freshness`.
+    share of the postings that belongs to removed documents; `hnsw` is the state of the chunks' HNSW index. The rest is
+    of `hybridsearch.freshness.Freshness`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Status:
     lag: float
     rate: float
     workers: int
+    hnsw: State
 
 
 def status(session: Session, index: SearchIndex) -> Status:
@@ -79,4 +82,5 @@ def status(session: Session, index: SearchIndex) -> Status:
         lag=behind.lag,
         rate=behind.rate,
         workers=behind.workers,
+        hnsw=state(session, index),
     )

@@ -6,17 +6,19 @@
         yield
 
 One loop indexes words as soon as they are committed, another encodes; a third listens, and wakes them. Without a
-notification they look by themselves every few seconds. What a worker has begun when it dies, another does.
+notification they look by themselves every few seconds. A fourth does what can wait, now and then: it cleans, and
+builds an HNSW index that is missing. What a worker has begun when it dies, another does.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -30,6 +32,8 @@ from hybridsearch.errors import (
     ExtensionMissing,
     SchemaMissing,
 )
+from hybridsearch.graph import build, unbuilt_by_others
+from hybridsearch.idle import idle
 from hybridsearch.indexing import prepare
 from hybridsearch.model import SearchIndex
 from hybridsearch.partitions import notice
@@ -44,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 POLL = 5.0  # seconds between looks where nothing is notified
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # seconds before the next attempt, where the server or the encoder is away
+UPKEEP = 12  # polls between looks at what can wait
 STUCK = 4  # calls of an encoder that never returned: only a new process gets rid of them
 
 FATAL = (EncoderMismatch, SchemaMissing, ExtensionMissing)  # what waiting does not mend
@@ -51,7 +56,7 @@ PASSING = (EncoderError, DatabaseError, SQLAlchemyError, psycopg.Error, OSError)
 
 
 class Worker:
-    """Works on some indexes until it is stopped, through an engine with psycopg: about five of its connections."""
+    """Works on some indexes until it is stopped, through an engine with psycopg: about six of its connections."""
 
     def __init__(
         self, engine: Engine, indexes: Sequence[SearchIndex], *, limits: Limits | None = None, poll: float = POLL
@@ -67,13 +72,14 @@ class Worker:
         self._wakes: dict[str, threading.Event] = {name: threading.Event() for name in ("words", "vectors")}
         self._failure: BaseException | None = None
         self._number: int | None = None
+        self._building: psycopg.Connection[Any] | None = None
 
     def run(self) -> None:
         """Work until `stop` is called. Raises EncoderMismatch, SchemaMissing, ExtensionMissing, and EncoderError
 
         where the encoder does not return any more; whatever passes is waited for and logged.
         """
-        loops = [self._listen, self._words, self._vectors]
+        loops = [self._listen, self._words, self._vectors, self._upkeep]
         threads = [threading.Thread(target=self._keep, args=(loop,), daemon=True) for loop in loops]
         with answering(self.engine, self.indexes):
             for thread in threads:
@@ -82,6 +88,7 @@ class Worker:
                 while thread.is_alive():
                     thread.join(0.2)  # in steps, between which Python sees to signals
                     self._watch.check()
+                    self._give_up_building()
         if self._failure is not None:
             raise self._failure
 
@@ -100,6 +107,9 @@ class Worker:
                     pass
                 while step_upkeep(self._begin, index):
                     pass
+                for _ in idle(self._begin, index):
+                    pass
+                self._build(index)
 
     @contextmanager
     def _begin(self) -> Iterator[Session]:
@@ -180,6 +190,42 @@ class Worker:
                 worked = [self._vector_step(index, presence.worker) for index in self.indexes]
                 if not any(worked):
                     self._wakes["vectors"].wait(min(self.poll, 1.0))
+
+    def _upkeep(self) -> None:
+        pause = self.poll
+        while not self._stop.wait(pause):
+            for index in self.indexes:
+                with explained(index):
+                    for _ in idle(self._begin, index):
+                        if self._stop.is_set():
+                            return
+                    self._build(index)
+            pause = UPKEEP * self.poll
+
+    def _build(self, index: SearchIndex) -> None:
+        """Build the HNSW index, if there is none and nobody else is going to."""
+        with self._begin() as session:
+            graph = unbuilt_by_others(session, index)
+        if graph is not None and not self._stop.is_set():
+            logger.info("%s: the HNSW index of %d vectors is missing", index.name, graph.vectors)
+            build(self.engine, index, during=self._is_building)
+
+    @contextmanager
+    def _is_building(self, connection: Connection) -> Iterator[None]:
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        self._building = driver
+        try:
+            yield
+        finally:
+            self._building = None
+
+    def _give_up_building(self) -> None:
+        """Cancel what may take an hour, once the worker is to end; another worker begins it anew."""
+        building = self._building
+        if self._stop.is_set() and building is not None:
+            with suppress(psycopg.Error):
+                building.cancel_safe(timeout=5)
 
     def _prepare(self, index: SearchIndex) -> None:
         with explained(index), self._begin() as session:

@@ -7,7 +7,7 @@
 The text analysis is ours in every engine (`hybridsearch.terms`, in SQL): an engine keeps terms, and ranks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,6 +54,9 @@ class LexicalEngine(Protocol):
 
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
         """Drop what is left of removed documents, in bounded steps; the caller commits after each."""
+
+    def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
+        """Return what to do where much is left of removed documents: bounded steps of `clean`. Cheap to ask."""
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Return how many documents and removals wait for `compact`."""

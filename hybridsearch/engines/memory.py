@@ -7,7 +7,7 @@ ties are those of every other engine. N, n and the average length are those of a
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -101,6 +101,10 @@ class MemoryEngine:
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
         """Nothing to drop."""
         yield from ()
+
+    def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
+        """Nothing: Nothing is stored."""
+        return ()
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Nothing waits."""

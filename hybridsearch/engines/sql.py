@@ -1,6 +1,7 @@
 """The engine `sql`, the default: exact BM25 by SQL functions of our own, on a stock server. docs/sparse-engine.md."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, select
@@ -11,6 +12,8 @@ from hybridsearch.engines.base import Statistics
 from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText
+
+WORN = 1 / 3  # of the postings
 
 
 class SqlEngine:
@@ -44,6 +47,12 @@ class SqlEngine:
         if postings.is_spread(session, index):
             for _ in postings.rebuild(session, index):
                 yield 0
+
+    def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
+        """Where a third of the postings is dead, clean them part by part."""
+        if postings.dead_share(session, index) < WORN:
+            return []
+        return [partial(postings.clean_part, index=index, part=part) for part in postings.parts(session, index)]
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Count the pending documents and removals."""

@@ -5,7 +5,7 @@ its scores differ is in docs/engines.md: lengths above 40 are rounded, a term co
 documents count in N, n and the average length until the bm25 index is built again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, MetaData, Select, Table, Text, select
@@ -53,6 +53,10 @@ class TextsearchEngine:
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
         """Nothing to drop: VACUUM does that."""
         yield from ()
+
+    def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
+        """Nothing: VACUUM does that."""
+        return ()
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Nothing waits."""

@@ -1,15 +1,22 @@
 """The HNSW graph over a large first load is built after it; small ones, and what comes later, let it grow."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import URL, Engine, create_engine, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch import HybridSearch
 from hybridsearch.backfill import backfill
-from hybridsearch.graph import WORTH, Estimate
+from hybridsearch.freshness import freshness, prometheus_text
+from hybridsearch.graph import WORTH, Estimate, build, estimate, state, unbuilt_by_others
+from hybridsearch.page import Page
+from hybridsearch.status import status
+from hybridsearch.worker import Worker
+from tests.support.command_line import run
 from tests.support.models import articles, fill
+from tests.support.workers import until
 
 GRAPH = "select indisvalid from pg_index where indexrelid = to_regclass('article_chunk_dense_idx')"
 
@@ -51,6 +58,8 @@ def test_after_a_large_load_the_graph_is_built_and_one_that_was_killed_before_is
     assert not is_there(engine)
     with Session(engine) as session:
         assert HybridSearch(shop.index).search(session, "chair 77", legs=["dense"])[0].document.id == 77
+        assert status(session, shop.index).hnsw == "missing"
+        assert 'hybridsearch_hnsw{index="article"} 0.0' in prometheus_text([freshness(session, shop.index)])
     graphs: list[Estimate] = []
     assert backfill(engine, shop.index, on_graph=graphs.append).written == 0
     assert len(graphs) == 1
@@ -82,4 +91,72 @@ def test_what_a_failed_build_left_behind_is_replaced(engine: Engine) -> None:
     graphs: list[Estimate] = []
     backfill(engine, made.index, on_graph=graphs.append)
     assert [graph.vectors for graph in graphs] == [4]
+    assert is_there(engine)
+
+
+@pytest.fixture
+def without(engine: Engine) -> SimpleNamespace:
+    """Four articles, indexed; the graph is gone."""
+    made = articles()
+    fill(engine, made)
+    backfill(engine, made.index)
+    with engine.begin() as connection:
+        connection.execute(text("drop index article_chunk_dense_idx"))
+    return made
+
+
+def test_a_worker_builds_a_graph_that_is_missing(engine: Engine, without: SimpleNamespace) -> None:
+    Worker(engine, [without.index]).once()
+    with Session(engine) as session:
+        assert (state(session, without.index), freshness(session, without.index).hnsw) == ("valid", True)
+
+
+def test_a_worker_leaves_the_graph_to_whoever_fills_the_index(engine: Engine, without: SimpleNamespace) -> None:
+    seen = []
+
+    def work(page: Page) -> None:
+        Worker(engine, [without.index]).once()
+        seen.append(is_there(engine))
+
+    backfill(engine, without.index, on_page=work)
+    assert not any(seen)
+    assert is_there(engine)
+
+
+def test_a_worker_whose_role_does_not_own_the_chunks_builds_none(engine: Engine, without: SimpleNamespace) -> None:
+    with Session(engine) as session:
+        session.execute(text(f"create role clerk_{engine.url.database}"))
+        assert unbuilt_by_others(session, without.index) == estimate(session, without.index)
+        session.execute(text(f"grant select on all tables in schema public to clerk_{engine.url.database}"))
+        session.execute(text(f"set local role clerk_{engine.url.database}"))
+        assert unbuilt_by_others(session, without.index) is None
+
+
+def test_a_graph_is_built_once_and_a_worker_that_is_stopped_leaves_it_to_another(
+    engine: Engine, without: SimpleNamespace, database: URL
+) -> None:
+    worker = Worker(engine, [without.index], poll=0.05)
+    running = threading.Thread(target=worker.run)
+    reader = create_engine(database, isolation_level="REPEATABLE READ")
+    with reader.connect() as connection, Session(engine) as session:
+        connection.execute(text("select count(*) from article"))  # whose end the build waits for
+
+        def is_(wanted: str) -> bool:
+            session.rollback()
+            return state(session, without.index) == wanted
+
+        running.start()
+        until(lambda: is_("building"))
+        assert not build(engine, without.index)
+        worker.stop()
+        running.join(20)
+        assert not running.is_alive()
+        until(lambda: is_("unfinished"))
+    reader.dispose()
+    said = run("status", "--app", "tests.support.shop", database=database).stdout
+    assert "article has no HNSW index: searches by meaning compare all 4 chunks; `hybridsearch index`" in " ".join(
+        said.split()
+    )
+    Worker(engine, [without.index]).once()
+    assert build(engine, without.index)
     assert is_there(engine)

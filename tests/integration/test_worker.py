@@ -15,6 +15,7 @@ from hybridsearch import ConfigurationError, EncoderError, EncoderMismatch, Hybr
 from hybridsearch.backfill import backfill
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.queue import Limits, forget, retry
+from hybridsearch.status import status
 from hybridsearch.worker import Worker, running
 from tests.support.afresh import differences
 from tests.support.command_line import PROGRAM, ROOT, environment, run
@@ -181,6 +182,25 @@ def test_the_figures_of_an_index_are_metrics(shop: SimpleNamespace, session: Ses
     assert 'hybridsearch_changed{index="article"} 4.0' in lines
     assert 'hybridsearch_failed{index="article"} 0.0' in lines
     assert any(line.startswith('hybridsearch_lag_seconds{index="article"} ') for line in lines)
+
+
+@pytest.mark.parametrize(("rows", "is_cleaned"), [(500, True), (1500, False)])
+def test_a_worker_drops_dead_postings_where_they_are_many(
+    shop: SimpleNamespace, engine: Engine, session: Session, rows: int, is_cleaned: bool
+) -> None:
+    worker = Worker(engine, [shop.index])
+    session.execute(
+        text("insert into article select n, 'Chair ' || n % 50, 'Oak ' || n from generate_series(5, :rows) as n"),
+        {"rows": rows},
+    )
+    session.commit()
+    worker.once()
+    session.execute(text("delete from article where id <= 300"))
+    session.commit()
+    worker.once()
+    assert (status(session, shop.index).dead == 0) == is_cleaned
+    session.rollback()
+    assert differences(engine, shop.index) == 0
 
 
 # The command
