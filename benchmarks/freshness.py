@@ -1,6 +1,6 @@
 """What it costs to keep an index fresh: the triggers, the lag, a backfill beside the encoder's own rate.
 
-    python -m benchmarks.freshness [triggers] [updates] [lag] [backfill] [graph]    # embedded; prints, writes results/
+    python -m benchmarks.freshness [triggers] [updates] [lag] [backfill] [graph] [memory]   # writes results/
 
 Triggers are measured with and without by turns, in the server's processor time (the backend's, from /proc), which other
 work on the machine does not lengthen; the lag and the rates are of the clock.
@@ -20,6 +20,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from benchmarks.freshness_memory import memory
 from benchmarks.freshness_updates import updates
 from hybridsearch import SearchIndex
 from hybridsearch.backfill import backfill
@@ -61,6 +62,7 @@ def main() -> None:
         "lag": lag,
         "backfill": filling,
         "graph": graph,
+        "memory": memory,
     }
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with own_server() as address:

@@ -106,9 +106,16 @@ def loading(connection: Connection, index: SearchIndex) -> None:
     connection.execute(select(func.pg_advisory_lock_shared(lock_key(index, LOADS))))
 
 
-def unbuilt_by_others(session: Session, index: SearchIndex) -> Estimate | None:
-    """Return what `unbuilt` does; None as well where somebody fills the index, and is going to build the graph."""
-    return unbuilt(session, index) if lock(session, index, LOADS, wait=False) else None
+def abandoned(session: Session, index: SearchIndex) -> Estimate | None:
+    """Return what `unbuilt` does; None as well where somebody fills the index, and is going to build the graph.
+
+    Also where less than half of the rows have vectors: the load has to go on, which is faster without the graph.
+    """
+    if not lock(session, index, LOADS, wait=False) or (graph := unbuilt(session, index)) is None:
+        return None
+    rows = select(func.count()).select_from(index.table).scalar_subquery()
+    encoded = select(func.count(index.documents.c.encoded_at)).scalar_subquery()
+    return graph if session.scalar(select(2 * encoded >= rows)) else None
 
 
 def build(

@@ -32,7 +32,7 @@ from hybridsearch.errors import (
     ExtensionMissing,
     SchemaMissing,
 )
-from hybridsearch.graph import build, unbuilt_by_others
+from hybridsearch.graph import abandoned, build
 from hybridsearch.idle import idle
 from hybridsearch.indexing import prepare
 from hybridsearch.model import SearchIndex
@@ -205,7 +205,7 @@ class Worker:
     def _build(self, index: SearchIndex) -> None:
         """Build the HNSW index, if there is none and nobody else is going to."""
         with self._begin() as session:
-            graph = unbuilt_by_others(session, index)
+            graph = abandoned(session, index)
         if graph is not None and not self._stop.is_set():
             logger.info("%s: the HNSW index of %d vectors is missing", index.name, graph.vectors)
             build(self.engine, index, during=self._is_building)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hybridsearch import HybridSearch
 from hybridsearch.backfill import backfill
 from hybridsearch.freshness import freshness, prometheus_text
-from hybridsearch.graph import WORTH, Estimate, build, estimate, state, unbuilt_by_others
+from hybridsearch.graph import WORTH, Estimate, abandoned, build, estimate, state
 from hybridsearch.page import Page
 from hybridsearch.status import status
 from hybridsearch.worker import Worker
@@ -123,13 +123,24 @@ def test_a_worker_leaves_the_graph_to_whoever_fills_the_index(engine: Engine, wi
     assert is_there(engine)
 
 
+def test_a_worker_leaves_a_load_that_was_stopped_half_way_to_the_next(engine: Engine, without: SimpleNamespace) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("alter table article disable trigger user"))
+        connection.execute(text("insert into article select n, 'Chair' from generate_series(5, 9) as n"))
+        connection.execute(text("alter table article enable trigger user"))
+    Worker(engine, [without.index]).once()
+    assert not is_there(engine)
+    backfill(engine, without.index)
+    assert is_there(engine)
+
+
 def test_a_worker_whose_role_does_not_own_the_chunks_builds_none(engine: Engine, without: SimpleNamespace) -> None:
     with Session(engine) as session:
         session.execute(text(f"create role clerk_{engine.url.database}"))
-        assert unbuilt_by_others(session, without.index) == estimate(session, without.index)
+        assert abandoned(session, without.index) == estimate(session, without.index)
         session.execute(text(f"grant select on all tables in schema public to clerk_{engine.url.database}"))
         session.execute(text(f"set local role clerk_{engine.url.database}"))
-        assert unbuilt_by_others(session, without.index) is None
+        assert abandoned(session, without.index) is None
 
 
 def test_a_graph_is_built_once_and_a_worker_that_is_stopped_leaves_it_to_another(
