@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint smoke check picture quality bench-lexical bench-updates bench-freshness load bench-query fuzz clean
+.PHONY: help demo test soak lint smoke check picture quality bench-lexical bench-sparse bench-updates bench-freshness load bench-query fuzz clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -58,6 +58,9 @@ quality: $(VENV)/.dev ## measure judged collections (DATA=folder of collections)
 
 bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SCALE=20k to 1m, DATA=folder of collections)
 	$(BIN)/python benchmarks/lexical/bench.py --scale $(or $(SCALE),20k) $(if $(DATA),--data $(DATA))
+
+bench-sparse: $(VENV)/.dev ## the learned-sparse leg beside HNSW on sparsevec (SCALE=20k to 1m)
+	$(BIN)/python benchmarks/lexical/sparse.py --scale $(or $(SCALE),20k)
 
 fuzz: $(VENV)/.dev ## hostile arguments of every kind: CASES (10,000) of each
 	HYBRIDSEARCH_FUZZ=$(or $(CASES),10000) $(BIN)/python -m pytest tests/integration/test_hostile.py

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from hybridsearch import weights
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
 from hybridsearch.graph import Estimate, build, loading, postpone, unbuilt
@@ -145,6 +146,12 @@ def upkeep(engine: Engine, index: SearchIndex) -> Upkeep:
         for step in lexical.clean(session, index):
             session.commit()
             cleaned += step
+        if index.encoder.sparse_dimensions is not None:
+            for step in weights.weigh_anew(session, index):
+                session.commit()
+                cleaned += step
+            while weights.weigh(session, index):
+                session.commit()
         analyze(session, index)
         session.commit()
     return Upkeep(merged, cleaned)

@@ -7,11 +7,14 @@
     <name>_pending     documents, and removals of documents, that are not yet merged into the postings
     <name>_statistics  one row: number and length of the merged documents
     <name>_word        the words of each document as a text, under a bm25 index of pg_textsearch
+    <name>_weight      the index of the encoder's term weights: rows of postings
+    <name>_piece       the chunks by their numbers in these postings
+    <name>_unweighed   chunks that are not yet merged into them
     <name>_change      what the triggers write: keys of rows that changed, and whose words are not indexed yet
     <name>_queue       documents whose words are indexed, and which wait for their vectors
 
-The first two and the last two belong to every index, see docs/freshness.md; the next four to the engine sql,
-docs/sparse-engine.md has their format; `_word` to the engine pg_textsearch.
+The first two and the last two belong to every index, see docs/freshness.md; the next four to the engine sql, `_word` to
+the engine pg_textsearch, the next three to encoders with a sparse head. docs/sparse-engine.md has the formats.
 """
 
 from dataclasses import dataclass
@@ -220,6 +223,39 @@ class Companions:
                 postgresql_using="bm25",
                 postgresql_with={"text_config": "simple", "k1": k1, "b": b},
             ),
+        )
+
+    def weights(self) -> Table:
+        """The postings of the encoder's term weights, by token and place."""
+        return self._companion(
+            "weight",
+            Column("token", Integer, nullable=False, comment="Element of the sparsevec, from 1"),
+            Column("place", Integer, nullable=False, comment="A range (from 0) or a span (-1 - span)"),
+            Column("pieces", Integer, nullable=False, comment="How many postings"),
+            Column("top", REAL, nullable=False, comment="No weight of the row is higher"),
+            Column("codes", ARRAY(Integer), comment="Span: piece and weight, rounded up, in one number"),
+            Column("weights", SPARSEVEC(RANGE), comment="Range: the weight of each piece"),
+            PrimaryKeyConstraint("token", "place", name=f"{self.name}_weight_pkey"),
+            postgresql_with={"toast_tuple_target": 4080, "autovacuum_vacuum_scale_factor": 0.05},
+        )
+
+    def pieces(self) -> Table:
+        """The chunks that are merged into these postings."""
+        return self._companion(
+            "piece",
+            Column("number", Integer, Identity(), nullable=False, comment="Its number in the postings"),
+            Column("chunk", BigInteger, nullable=False),
+            PrimaryKeyConstraint("number", name=f"{self.name}_piece_pkey"),
+        )
+
+    def unweighed(self) -> Table:
+        """The chunks that are not merged yet."""
+        return self._companion(
+            "unweighed",
+            Column("chunk", BigInteger, autoincrement=False, nullable=False),
+            PrimaryKeyConstraint("chunk", name=f"{self.name}_unweighed_pkey"),
+            # Rows come and go; every query reads the table, and what is dead in it.
+            postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
         )
 
     def changes(self) -> Table:

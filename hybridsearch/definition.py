@@ -148,6 +148,13 @@ class Place:
         texts = f"({self.texts('old')}) is distinct from ({self.texts('new')})"
         return f"{texts} and ({old}) is not distinct from ({new})"
 
+    def best_sparse(self, arguments: str) -> str:
+        """Return a call of the search by the encoder's term weights, which an encoder without them has not."""
+        if self.definition.sparse_dimensions is None:
+            keys = _columns(self.companion_keys, "")
+            return f"(select {keys}, null::float8 as distance from {self.part('chunk')} where false)"
+        return f"{self.part('best_sparse')}({arguments})"
+
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
         pairs = zip(self.companion_keys, self.definition.keys.values(), strict=True)
@@ -183,6 +190,7 @@ def _companion(name: str) -> Callable[[Place, str], str]:
 _COMPANIONS = (
     *("document", "chunk", "change", "queue"),
     *("term", "posting", "pending", "statistics", "word", "word_bm25"),
+    *("weight", "piece", "unweighed"),
 )
 
 # What a template may name as {{fragment}} or {{fragment:argument}}.
@@ -247,20 +255,27 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "scanned": lambda p, depth: f"least(1000, 4 * {depth})" if p.definition.storage == "bit" else depth,
     # {{sparse_distance:c,tokens}}: null where the index has no sparse leg
     "sparse_distance": lambda p, arguments: p.definition.sparse_distance(*arguments.split(",")),
+    # {{best_sparse:tokens,depth}}: the function, or no rows, as a FROM element
+    "best_sparse": lambda p, arguments: p.best_sparse(arguments),
     # {{literal:table}}: '"public"."article"', a fragment as a literal, for statements that are put together later
     "literal": lambda p, fragment: _literal(FRAGMENTS[fragment.partition(":")[0]](p, fragment.partition(":")[2])),
 }
 _ENGINE = re.compile(r"-- engine: ([\w, ]+)\n")
+_SPARSE = "-- needs: sparse\n"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)(?::([^{}]*))?\}\}")
 _FUNCTION = re.compile(r"^create or replace function \{\{fn:(\w+)\}\}", re.MULTILINE)
 
 
-def templates(engine: str) -> Iterator[str]:
-    """Yield the texts of the templates, in their order; those that begin with `-- engine: …` for those engines only."""
+def templates(definition: Definition) -> Iterator[str]:
+    """Yield the texts of the templates, in their order; what begins with `-- engine: …` for those engines only, what
+    begins with `-- needs: sparse` for an index with a sparse leg.
+    """
     for path in sorted(Path(FUNCTIONS, "index").glob("*.sql")):
         template = path.read_text(encoding="utf-8")
-        found = _ENGINE.match(template)
-        if found is None or engine in found[1].split(", "):
+        engines = _ENGINE.match(template)
+        if template.startswith(_SPARSE) and definition.sparse_dimensions is None:
+            continue
+        if engines is None or definition.engine in engines[1].split(", "):
             yield template
 
 
@@ -269,12 +284,10 @@ def script(definition: Definition, namespace: str) -> str:
     place = Place(definition, namespace)
     return "\n".join(
         _PLACEHOLDER.sub(lambda found: FRAGMENTS[found[1]](place, found[2] or ""), template)
-        for template in templates(definition.engine)
+        for template in templates(definition)
     )
 
 
 def functions(definition: Definition) -> list[str]:
     """Return the names of the functions that the templates make for an index."""
-    return [
-        f"{definition.name}_{part}" for template in templates(definition.engine) for part in _FUNCTION.findall(template)
-    ]
+    return [f"{definition.name}_{part}" for template in templates(definition) for part in _FUNCTION.findall(template)]

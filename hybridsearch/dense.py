@@ -11,15 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     CTE,
-    REAL,
-    BigInteger,
-    Column,
     ColumnElement,
     Integer,
-    MetaData,
     Select,
     String,
-    Table,
     all_,
     and_,
     bindparam,
@@ -31,10 +26,9 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy import cast as sql_cast
 
-from hybridsearch.conditions import of_model, restricted
-from hybridsearch.lexical import relation
+from hybridsearch.conditions import of_model
+from hybridsearch.filtering import few_passing
 from hybridsearch.model import SearchIndex
 
 Vector = npt.NDArray[np.float32]
@@ -43,14 +37,6 @@ Condition = ColumnElement[bool]
 MAX_EF_SEARCH = 1000
 OVERSAMPLING = 4  # candidates by their bits for one by its vector: docs/encoders.md has the recall
 SCAN_MEMORY = "4"  # times work_mem, of a scan that goes on
-
-# A row that a scan passes by costs about four times a row that is looked up and compared. To meet enough of those that
-# pass, a scan passes by candidates / share rows; all that pass are share x chunks. So comparing them is the cheaper way
-# while their number, squared, is below 4 x candidates x chunks.
-PRICE = 4.0
-ALWAYS_FEW = 1000.0
-
-_relations = Table("pg_class", MetaData(), Column("oid", Integer), Column("reltuples", REAL), schema="pg_catalog")
 
 
 def dense(
@@ -90,34 +76,6 @@ def distance_to(index: SearchIndex, vector: Vector) -> ColumnElement[float]:
 def constant(count: int) -> ColumnElement[int]:
     """Return a number that is part of the statement's text: of a LIMIT that is a parameter, a plan cannot know."""
     return bindparam(None, count, Integer, unique=True, literal_execute=True)
-
-
-def few_passing(index: SearchIndex, candidates: int, where: Condition | None, name: str) -> tuple[CTE, Condition]:
-    """Return the keys of the rows that pass, if these are few, and the condition that they are; `name` is the leg's.
-
-    Reads no more than few rows.
-
-    Without a filter, the rows that pass are those that row-level security shows, where it is active.
-    """
-    chunks = func.greatest(_relations.c.reltuples, 0.0)
-    few = func.greatest(ALWAYS_FEW, func.sqrt(PRICE * float(candidates) * chunks))
-    filtered = restricted(index) if where is None else literal_column("true")
-    most = (
-        select(case((filtered, sql_cast(few, BigInteger)), else_=-1).label("most"))
-        .where(_relations.c.oid == relation(index.chunks))
-        .cte(f"{name}_most")
-    )
-    names = zip(index.keys, index.key_names, strict=True)
-    passing = select(*(key.label(name) for key, name in names)).select_from(index.model)
-    if where is not None:
-        passing = passing.where(where)
-    keys = passing.limit(select(most.c.most + 1).scalar_subquery()).cte(f"{name}_passing")
-    counted = (
-        select((func.count() <= select(most.c.most).scalar_subquery()).label("few"))
-        .select_from(keys)
-        .cte(f"{name}_choice")
-    )
-    return keys, select(counted.c.few).scalar_subquery()
 
 
 def _met(

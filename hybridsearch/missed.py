@@ -22,7 +22,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
 from hybridsearch.ranking import leg_names, ranking, within
-from hybridsearch.sparse import sparse
+from hybridsearch.sparse import compared
 
 Stage = Literal["found", "no such row", "filtered", "not indexed", "no match", "beyond candidates", "outvoted"]
 DEPTH = 100_000  # the last rank of a leg that is looked for
@@ -145,7 +145,7 @@ def _deep(index: SearchIndex, query: Query, plan: Plan, leg: str) -> Select[Any]
             index, query.text or "", candidates=DEPTH, where=where, prefixes=query.prefixes, read=query.read
         )
     if leg == "sparse":
-        return sparse(index, query.sparse or {}, candidates=DEPTH, where=where)
+        return compared(index, query.sparse or {}, candidates=DEPTH, where=where)
     chunks, keys = index.chunks, index.key_columns(index.chunks)
     best = func.min(distance_to(index, query.vector)).label("distance")
     statement = select(*keys, best).join(index.table, index.same_row(chunks))

@@ -103,6 +103,8 @@ class SearchIndex:
         make = Companions(self.name, self.table)
         self.documents = make.documents()
         self.chunks = make.chunks(self.storage, self.encoder.sparse_dimensions, self.hnsw)
+        if self.encoder.sparse_dimensions is not None:
+            self.weights, self.pieces, self.unweighed = make.weights(), make.pieces(), make.unweighed()
         if engine == "sql":
             self.terms = make.terms()
             self.postings = make.postings()
@@ -168,8 +170,8 @@ class SearchIndex:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The companion tables: those of every index, and those of its engine."""
-        return (self.documents, self.chunks, *self.lexical_tables, self.changes, self.queue)
+        """The companion tables: those of every index, those of its engine, and those of its encoder's term weights."""
+        return (self.documents, self.chunks, *self.lexical_tables, *self.sparse_tables, self.changes, self.queue)
 
     @property
     def lexical_tables(self) -> tuple[Table, ...]:
@@ -177,6 +179,11 @@ class SearchIndex:
         if self.engine == "sql":
             return (self.terms, self.postings, self.pending, self.statistics)
         return (self.words,) if self.engine == "pg_textsearch" else ()
+
+    @property
+    def sparse_tables(self) -> tuple[Table, ...]:
+        """The companion tables that the sparse leg needs."""
+        return () if self.encoder.sparse_dimensions is None else (self.weights, self.pieces, self.unweighed)
 
     @cached_property
     def Chunk(self) -> type[Any]:  # noqa: N802 - a class

@@ -7,22 +7,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_
 
 from hybridsearch.boost import boosted
-from hybridsearch.conditions import of_model
-from hybridsearch.dense import dense, few_passing
+from hybridsearch.dense import dense
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
+from hybridsearch.filtering import full
 from hybridsearch.fusion import fuse
 from hybridsearch.model import SearchIndex
 from hybridsearch.narrowing import narrowed
-from hybridsearch.options import MAX_COUNT, Plan
+from hybridsearch.options import Plan
 from hybridsearch.query import Query
 from hybridsearch.sparse import sparse
-
-# Of the best of all, so many times the candidates are looked at for those that pass a filter.
-WIDE = 5
 
 
 def ranking(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
@@ -83,11 +80,7 @@ def _leg(index: SearchIndex, name: str, query: Query, plan: Plan) -> Select[Any]
 
 
 def _lexical(index: SearchIndex, query: Query, count: int, where: ColumnElement[bool] | None) -> Select[Any]:
-    """The lexical leg. Under a filter that keeps much the best of all are looked at first: where enough of them pass,
-    these are the best of those that pass, and the engine need not be told which do.
-    """
-
-    def leg(candidates: int, where: ColumnElement[bool] | None) -> Select[Any]:
+    def leg(candidates: int, where: ColumnElement[bool] | None = None) -> Select[Any]:
         words, prefixes = query.text or "", query.prefixes
         return engine_of(index).leg(
             index, words, candidates=candidates, where=where, prefixes=prefixes, read=query.read
@@ -95,13 +88,4 @@ def _lexical(index: SearchIndex, query: Query, count: int, where: ColumnElement[
 
     if where is None or index.engine != "sql":
         return leg(count, where)
-    wide = min(MAX_COUNT, WIDE * count)
-    _, few = few_passing(index, count, where, "lexical")
-    best = select(leg(wide, None).subquery("unfiltered")).where(not_(few)).cte("best_of_all")
-    passing = select(best).where(of_model(index, best, where)).cte("best_passing")
-    found, looked_at = (select(func.count()).select_from(one).scalar_subquery() for one in (passing, best))
-    missing = or_(few, and_(found < count, looked_at >= wide))
-    told = select(leg(count, where).subquery("told")).where(missing)
-    every = union_all(select(passing).where(not_(missing)), told).subquery("words")
-    keys = [every.c[name] for name in index.key_names]
-    return select(*keys, every.c.distance).order_by(every.c.distance, *keys).limit(count)
+    return full(index, "lexical", leg, leg(count, where), count, where)

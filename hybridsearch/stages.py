@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy.orm import Session
 
+from hybridsearch import weights
 from hybridsearch.deadline import TimedOut
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import EncoderError
@@ -23,6 +24,7 @@ from hybridsearch.words import fill_words, index_words
 Begin = Callable[[], AbstractContextManager[Session]]
 
 MAX_PENDING = 200  # documents that may stay unmerged: each costs a query about 15 microseconds
+MAX_UNWEIGHED = 1000  # chunks whose term weights may: each costs about 4
 
 
 def step_words(begin: Begin, index: SearchIndex, *, wait: bool = False) -> Page | None:
@@ -91,7 +93,12 @@ def _beat(begin: Begin, index: SearchIndex, worker: int, limits: Limits) -> Call
 
 
 def step_upkeep(begin: Begin, index: SearchIndex, *, pending: int = MAX_PENDING) -> bool:
-    """Merge some pending documents into the postings where more than so many wait; return whether any were."""
+    """Merge some of what waits into the postings where more than so many documents do; return whether any were."""
     engine = engine_of(index)
     with begin() as session:
-        return engine.waiting(session, index) > pending and engine.compact(session, index) > 0
+        if engine.waiting(session, index) > pending:
+            return engine.compact(session, index) > 0
+    if index.encoder.sparse_dimensions is None:
+        return False
+    with begin() as session:
+        return weights.waiting(session, index) > MAX_UNWEIGHED and weights.weigh(session, index) > 0

@@ -15,6 +15,7 @@ import numpy as np
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from hybridsearch import weights
 from hybridsearch.content import Content, Key, chunks_of, content_hash, content_of, field_columns, keys_as_rows
 from hybridsearch.deadline import TimedOut, within
 from hybridsearch.encoders import Encoding, checked
@@ -139,6 +140,8 @@ def write(session: Session, index: SearchIndex, encoded: Encoded, *, worker: int
         session.execute(delete(chunks).where(and_(*(given.c[name] == chunks.c[name] for name in index.key_names))))
         if rows := [row for key in writable for row in encoded.chunks[key]]:
             session.execute(insert(chunks), rows)
+            if index.encoder.sparse_dimensions is not None:
+                weights.put(session, index, given)
         session.execute(
             update(documents)
             .where(and_(*(given.c[name] == documents.c[name] for name in index.key_names)))
@@ -194,8 +197,8 @@ def _chunks(
             row["dense"] = np.array(vector)  # a copy: a view keeps the whole batch alive
             if index.storage.bits is not None:
                 row["bits"] = index.storage.quantise(vector)
-        for row, weights in zip(part, encoding.sparse or [], strict=False):
-            row["sparse"] = sparse_vector(index, weights)
+        for row, tokens in zip(part, encoding.sparse or [], strict=False):
+            row["sparse"] = sparse_vector(index, tokens)
     return by_key
 
 

@@ -1,4 +1,4 @@
--- What the search functions of an index (index/best.sql) share. Nothing here writes: it runs on a hot standby.
+-- What the search functions of an index (index/best.sql, index/best_sparse.sql) share. Nothing here writes: it runs on a hot standby.
 
 -- pgvector may be installed in any schema: the functions below remember where (`from current`), whatever the caller's is.
 select set_config('hybridsearch.search_path', current_setting('search_path'), true),
@@ -23,5 +23,84 @@ as $$
                       from (select array_fill(number, array[1000])::vector as x offset 0) as a offset 0) as b offset 0) as c offset 0) as d
 $$;
 comment on function hybridsearch.constant(real) is 'A vector of a range: 16,000 times the same number';
+
+-- A number from 0 as a real, where the cast alone would raise an error for one that is too small.
+create or replace function hybridsearch.as_real(number float8)
+returns real
+language sql immutable parallel safe
+return case when number < 1e-37 then 0 else number end::real;
+comment on function hybridsearch.as_real(float8) is 'A number from 0 as a real; 0 for one that is too small';
+
+-- Where to cut sums over documents, so that about `want` of them are above it, and no fewer; 0 where there are not so many.
+-- sums: of ranges, each a vector; base: what every sum has on top; highest: no sum is higher; held: how many documents have
+-- a sum at all.
+create or replace function hybridsearch.threshold(sums vector[], base float8, highest float8, held float8, want float8)
+returns float8
+language plpgsql immutable
+set search_path from current
+as $$
+declare
+    above float8 := 0; below float8 := highest; middle float8;
+    count_above float8 := greatest(held, want + 1); count_below float8 := 0.5;
+    cut vector; found int8;
+begin
+    for i in 1..20 loop
+        middle := above + (below - above)
+            * least(0.65, greatest(0.15, ln(count_above / (want * 1.2 + 0.5)) / ln(count_above / count_below)));
+        cut := hybridsearch.constant(hybridsearch.as_real(base + middle));
+        select sum(bit_count(binary_quantize(x - cut))) into found from unnest(sums) as x;
+        if found >= want then
+            above := middle;
+            count_above := found;
+            exit when found < want * 1.4 + 3;
+        else
+            below := middle;
+            count_below := greatest(found, 0.5);
+        end if;
+        exit when below - above < 1e-4 * highest;
+    end loop;
+    return above;
+end
+$$;
+comment on function hybridsearch.threshold(vector[], float8, float8, float8, float8) is
+    'Where to cut sums over documents, so that about so many are above it';
+
+-- The places of the ones in the bits of a range, from 1: in pieces of 500, whose text is split at them.
+create or replace function hybridsearch.ones(bits bit varying)
+returns table (place int4)
+language sql immutable parallel safe
+begin atomic
+    select (j * 500 + sum(length(f.gap) + 1) over (partition by j order by f.o))::int4
+    from generate_series(0, 31) as j,
+         lateral (select substring(bits from j * 500 + 1 for 500) as part offset 0) as g,
+         lateral (select u.gap, u.o, count(*) over () as n from string_to_table(g.part::text, '1') with ordinality as u(gap, o)) as f
+    where bit_count(bits) > 0 and bit_count(g.part) > 0 and f.o < f.n;
+end;
+comment on function hybridsearch.ones(bit varying) is 'The places of the ones in the bits of a range, from 1';
+
+-- A document and its weight as an element of the text of a range's sparsevec. (Stable, as || is: else it is not inlined.)
+create or replace function hybridsearch.element(number int4, weight real)
+returns text
+language sql stable parallel safe
+return (mod(number, 16000) + 1) || ':' || weight;
+comment on function hybridsearch.element(int4, real) is 'A document and its weight as an element of the text of a range';
+
+-- The weight that a code of a list stands for, of which 2047 is the highest: no less than what was coded.
+create or replace function hybridsearch.code_weight(code int4, top real)
+returns real
+language sql immutable parallel safe
+return greatest((code & 2047) * (top::float8 / 2047) * 1.0000001, 1e-37)::real;
+comment on function hybridsearch.code_weight(int4, real) is 'The weight that a code stands for; no less than what was coded';
+
+-- The elements of the text of a sparsevec: tokens from 1, and their weights.
+create or replace function hybridsearch.elements(vector text)
+returns table (token int4, weight real)
+language sql immutable parallel safe
+begin atomic
+    select split_part(element, ':', 1)::int4, split_part(element, ':', 2)::real
+    from string_to_table(substr(vector, 2, strpos(vector, '}') - 2), ',') as element
+    where element <> '';
+end;
+comment on function hybridsearch.elements(text) is 'The elements of the text of a sparsevec: tokens from 1, and weights';
 
 select set_config('search_path', current_setting('hybridsearch.search_path'), true);

@@ -43,8 +43,7 @@ declare
     total float8; matches float8; most float8;
     high float8; low float8; slack float8 := 0;         -- exact score <= high * sum, and >= low * (sum - slack)
     lift real := 0; few bool; everything bool := false; spread float8 := 1;
-    want float8; found int8; tries int := 0;
-    above float8; below float8; middle float8; count_above float8; count_below float8;
+    want float8; held float8; tries int := 0;
     threshold float8; cut vector;
     cd int4[]; cs real[];                               -- candidates by falling sum, and their sums
     taken int; done int; least_score float8; od int4[]; os float8[];
@@ -230,7 +229,7 @@ begin
               group by a.document / 16000) as z;
         slack := most * cardinality(t) / 2047;
         -- 5. A sample: the ranges that hold most of the query's weight, added up.
-        select array_agg(z.range), sum(z.weight) / nullif(max(z.total), 0), sum(z.n) into sample, share, count_above
+        select array_agg(z.range), sum(z.weight) / nullif(max(z.total), 0), sum(z.n) into sample, share, held
         from (select y.range, sum(y.weight) as weight, sum(y.n) as n, sum(sum(y.weight)) over () as total
               from (select p.place as range, p.documents as n, p.documents * u.w as weight
                     from unnest(t, coalesce(g, w)) as u(term, w)
@@ -259,23 +258,8 @@ begin
             threshold := 0;
         elsif tries <= 2 and sums is not null then
             want := spread * case when tries = 1 then least(k, ceil(2 * k * share) + 2) else k end;
-            above := 0; below := total; count_below := 0.5; count_above := greatest(count_above, want + 1);
-            for i in 1..20 loop
-                middle := above + (below - above)
-                    * least(0.65, greatest(0.15, ln(count_above / (want * 1.2 + 0.5)) / ln(count_above / count_below)));
-                cut := hybridsearch.constant((lift * 0.999999 + middle)::real);
-                select sum(bit_count(binary_quantize(x - cut))) into found from unnest(sums) as x;
-                if found >= want then
-                    above := middle;
-                    count_above := found;
-                    exit when found < want * 1.4 + 3;
-                else
-                    below := middle;
-                    count_below := greatest(found, 0.5);
-                end if;
-                exit when below - above < 1e-4 * total;
-            end loop;
-            threshold := greatest(0, above - slack) * low / high;
+            threshold := hybridsearch.threshold(sums, lift * 0.999999, total, held, want);
+            threshold := greatest(0, threshold - slack) * low / high;
         else
             threshold := case when cardinality(od) >= k and tries < 5 then least(least_score / high * 0.999998, threshold * 0.9) else 0 end;
         end if;
@@ -283,8 +267,7 @@ begin
         if not few then
             cut := hybridsearch.constant((lift * 0.999999 + threshold)::real);
             select array_agg(h.document), array_agg(h.sum) into cd, cs
-            from (select z.range * 16000 + j * 500 + b.place - 1 as document,
-                         vector_norm(subvector(z.sum, j * 500 + b.place, 1)) - lift as sum
+            from (select z.range * 16000 + b.place - 1 as document, vector_norm(subvector(z.sum, b.place, 1)) - lift as sum
                   from (select y.range, y.sum, binary_quantize(y.sum - cut) as bits
                         from (select l.range, l.sum from unnest(sample, sums) as l(range, sum)
                               union all
@@ -300,12 +283,8 @@ begin
                                     where l.range <> all(sample)) as r
                               group by r.range
                               offset 0) as y
-                        offset 0) as z,
-                       generate_series(0, 31) as j,
-                       lateral (select substring(z.bits from j * 500 + 1 for 500) as bits offset 0) as g,
-                       lateral (select (sum(length(f.gap) + 1) over (order by f.o))::int4 as place, f.o, count(*) over () as n
-                                from string_to_table(g.bits::text, '1') with ordinality as f(gap, o)) as b
-                  where bit_count(z.bits) > 0 and bit_count(g.bits) > 0 and b.o < b.n
+                        offset 0) as z
+                  cross join lateral hybridsearch.ones(z.bits) as b
                   order by 2 desc) as h
             where allowed is null or h.document = any(allowed);
         end if;

@@ -37,6 +37,7 @@ declare
     allowed int4[];                     -- the documents of which the filter holds; null without one
     unnumbered text[];                  -- the rows of which it holds that have no number yet
     is_near boolean; few boolean := false;
+    wide integer := depth;              -- how many of the best of all are looked at for those that the filter lets through
     asked record; encoded record; said text;
 begin
     if searched_for is null then
@@ -85,6 +86,7 @@ begin
     if allowed is not null then
         few := cardinality(allowed) <= greatest(1000, sqrt(4.0 * depth * (
             select greatest(reltuples, 0) from pg_class where oid = {{literal:chunk}}::regclass)));
+        wide := greatest(depth, least(1000, 5 * depth));
     end if;
     perform set_config('hnsw.ef_search', greatest(100, {{scanned:depth}})::text, true);
     if former is not null then
@@ -139,16 +141,36 @@ begin
             order by distance, {{companion_keys:n}}
             limit depth
         ),
-        sparse_leg as materialized (
+        -- Where enough of the best of all pass, they are the best of those that pass; else all that pass are compared.
+        sparse_of_all as materialized (
+            select {{companion_keys:b}}, b.distance
+            from {{best_sparse:tokens, wide}} as b
+            where 'sparse' = any(chosen) and not few
+        ),
+        sparse_of_passing as materialized (
+            select {{companion_keys:b}}, b.distance
+            from sparse_of_all as b
+            where allowed is null
+               or (select d.id from {{document}} as d where {{same_keys:d,b}}) in (select unnest(allowed))
+        ),
+        sparse_compared as materialized (
             select {{companion_keys:c}}, min({{sparse_distance:c,tokens}}) as distance
-            from {{chunk}} as c
-            join {{table}} as m on {{same_row:m,c}}
+            from unnest(allowed) as a(id)
+            join {{document}} as d on d.id = a.id
+            join {{table}} as m on {{same_row:m,d}}
+            join {{chunk}} as c on {{same_keys:c,d}}
             where 'sparse' = any(chosen)
               and {{sparse_distance:c,tokens}} < 0
-              and (allowed is null
-                   or (select d.id from {{document}} as d where {{same_keys:d,c}}) in (select unnest(allowed)))
+              and (few or ((select count(*) from sparse_of_passing) < depth and (select count(*) from sparse_of_all) >= wide))
             group by {{companion_keys:c}}
             order by distance, {{companion_keys:c}}
+            limit depth
+        ),
+        sparse_leg as materialized (
+            select {{companion_keys:x}}, min(x.distance) as distance
+            from (table sparse_of_passing union all table sparse_compared) as x
+            group by {{companion_keys:x}}
+            order by distance, {{companion_keys:x}}
             limit depth
         ),
         lexical_leg as materialized (

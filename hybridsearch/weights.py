@@ -1,0 +1,50 @@
+"""Keep the index of the encoder's term weights: merge chunks into its postings, drop those of chunks that are gone.
+
+    weigh(session, articles)            # commit, and again while it is not 0
+
+Chunks wait in `<name>_unweighed`, which every query reads. The work is done by SQL functions of the index's own;
+docs/sparse-engine.md has the format.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Integer, and_, cast, func, insert, select
+from sqlalchemy.orm import Session
+
+from hybridsearch.lexical import routine
+from hybridsearch.model import SearchIndex
+
+BATCH = 100_000  # chunks that one step merges, at most
+SPAN = 1_048_576  # numbers of pieces
+
+
+def put(session: Session, index: SearchIndex, given: Any) -> None:
+    """Let the chunks of documents, given as a FROM element of their keys, wait to be merged."""
+    chunks = index.chunks
+    same = and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
+    waiting = select(chunks.c.id).join_from(given, chunks, same).where(chunks.c.sparse.is_not(None))
+    session.execute(insert(index.unweighed).from_select(["chunk"], waiting))
+
+
+def waiting(session: Session, index: SearchIndex) -> int:
+    """Return how many chunks wait to be merged."""
+    return session.scalar(select(func.count()).select_from(index.unweighed)) or 0
+
+
+def weigh(session: Session, index: SearchIndex, *, most: int = BATCH) -> int:
+    """Merge at most so many chunks into the postings; return how many there were.
+
+    The caller commits, and calls again until it is 0. One at a time merges; readers and writers go on.
+    """
+    return int(session.scalar(select(routine(index, "weigh", cast(most, Integer)))) or 0)
+
+
+def weigh_anew(session: Session, index: SearchIndex) -> Iterator[int]:
+    """Drop what belongs to chunks that are gone, 1,048,576 numbers a step; yield how many postings went in each.
+
+    The chunks of ranges that are less than half full wait again, to be merged under new numbers. The caller commits.
+    """
+    last = session.scalar(select(func.max(index.pieces.c.number)))
+    for span in range(0 if last is None else last // SPAN + 1):
+        yield int(session.scalar(select(routine(index, "weigh_anew", cast(span, Integer)))) or 0)
