@@ -100,14 +100,15 @@ class Place:
 
     def words(self, alias: str) -> str:
         """Return a subquery with the words of a row: `term`, and `frequency`, in which each field has its weight."""
+        return (
+            f"(select word.* from {self.counted(alias)} as c, unnest(c.words, c.frequencies) as word(term, frequency))"
+        )
+
+    def counted(self, alias: str) -> str:
+        """Return the words of a row as one value, of the type hybridsearch.counted."""
         weights = ", ".join(map(_literal, self.definition.fields.values()))
         texts = ", ".join(f"hybridsearch.as_text({_columns([name], alias)})" for name in self.definition.fields)
-        return (
-            f"(select word.term, sum(given.weight * word.frequency)::real as frequency "
-            f"from unnest(array[{weights}]::float8[], array[{texts}]) as given(weight, content), "
-            f"hybridsearch.terms({self.row_config(alias)}, given.content) as word "
-            f"where given.content is not null group by word.term)"
-        )
+        return f"hybridsearch.counted({self.row_config(alias)}, array[{weights}]::float8[], array[{texts}])"
 
     def changed_keys(self, alias: str) -> str:
         """Return the keys that stand in the change table, as a FROM element; a key may come several times."""
@@ -232,6 +233,8 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # {{matching:m,pattern}}: whether a field of the row matches; {{beginning:prefixes}}: terms that begin so
     "matching": Place.matching,
     "beginning": Place.beginning,
+    # the same as one value of the type hybridsearch.counted: words[], frequencies[], length
+    "counted": Place.counted,
     # the configuration of queries; {{row_config:m}}: that of a row
     "config": lambda p, _: p.config(),
     "row_config": Place.row_config,

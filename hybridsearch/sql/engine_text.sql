@@ -68,3 +68,42 @@ begin
     end if;
 end
 $$;
+
+-- The words of a row: of several texts, each with its weight. Nearly every text is read in one go, without the tables that
+-- hybridsearch.terms makes on its way: one that has nothing but words, none of them so often, or so far back, that a
+-- tsvector would not count it. `cost` lets the planner share the work out among parallel workers.
+create or replace function hybridsearch.counted(config regconfig, weights float8[], contents text[])
+returns hybridsearch.counted
+language plpgsql immutable parallel safe cost 10000
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found hybridsearch.counted; most int4;
+begin
+    if not exists (select
+                   from unnest(contents) as content
+                   where length(content) > 30000
+                      or content ~ '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff[:digit:]+#]') then
+        select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
+        into found.words, found.frequencies, found.length, most
+        from (select word.lexeme, sum(given.weight * cardinality(word.positions))::real as frequency,
+                     max(cardinality(word.positions)) as most
+              from unnest(weights, contents) as given(weight, content),
+                   unnest(to_tsvector(coalesce(config, 'pg_catalog.simple'::regconfig), given.content)) as word
+              group by word.lexeme) as z;
+        if coalesce(most, 0) < 255 then
+            return found;
+        end if;
+    end if;
+    select array_agg(z.term), array_agg(z.frequency), sum(z.frequency::float8)
+    into found.words, found.frequencies, found.length
+    from (select word.term, sum(given.weight * word.frequency)::real as frequency
+          from unnest(weights, contents) as given(weight, content),
+               hybridsearch.terms(config, given.content) as word
+          where given.content is not null
+          group by word.term) as z;
+    return found;
+end
+$$;
+comment on function hybridsearch.counted(regconfig, float8[], text[]) is
+    'The terms of several texts, each with its weighted number of occurrences, as one value';

@@ -100,9 +100,7 @@ begin
     select first - 1 + (row_number() over (order by {{keys:x}}))::int4 as document, {{keys:x}}, x.hash,
            coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
     from (select {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
-                 -- A subquery for one value: those of a join are not done by parallel workers.
-                 (select row(array_agg(word.term), array_agg(word.frequency), sum(word.frequency::float8))::hybridsearch.counted
-                  from {{words:m}} as word) as counted
+                 {{counted:m}} as counted
           from {{table}} as m
           left join {{document}} as doc on {{same_row:m,doc}}
           where case when highest < 0 then doc.id is null else doc.id between lowest and highest end
@@ -142,20 +140,16 @@ begin
     cross join lateral (select (w.n + coalesce(merged.n, 0))::float8 as n) as z;
     analyze pg_temp.hybridsearch_known;
     create index on pg_temp.hybridsearch_built using brin (document) with (pages_per_range = 16);
-    create temp table hybridsearch_entry (document int4, norm float8, ids int4[], tfs real[]) on commit drop;
+    create temp table hybridsearch_listed (id int4, document int4, tf real, norm float8) on commit drop;
     for block in first / 16000 .. (first + built - 1) / 16000 by 2 loop
-        perform {{fn:build_block}}(block * 16000, block * 16000 + 31999, s.average, s.k1, s.b, highest >= 0);
+        perform {{fn:build_block}}(block * 16000, block * 16000 + 31999, s.average, s.k1, s.b);
     end loop;
     insert into {{posting}} as p (term_id, place, documents, codes, frequencies)
     select l.id, -1 - l.span, count(*), array_agg(l.code),
            case when bool_or(l.tf is not null) then array_agg(l.tf) end
     from (select c.id, c.document >> 20 as span, (c.document & 1048575) << 11 | c.code as code,
                  case when c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf then null else c.tf end as tf
-          from (select known.id, e.document, e.norm, u.tf, greatest(1, ceil(2047 * u.tf / (u.tf + e.norm)))::int4 as code
-                from pg_temp.hybridsearch_entry as e
-                cross join unnest(e.ids, e.tfs) as u(id, tf)
-                join pg_temp.hybridsearch_known as known on known.id = u.id and not known.sparse
-                offset 0) as c
+          from (select *, greatest(1, ceil(2047 * e.tf / (e.tf + e.norm)))::int4 as code from pg_temp.hybridsearch_listed as e offset 0) as c
           order by id, span, code) as l
     group by l.id, l.span
     on conflict (term_id, place) do update
@@ -165,7 +159,7 @@ begin
         frequencies = case when p.frequencies is not null or excluded.frequencies is not null
                            then coalesce(p.frequencies, array_fill(null::real, array[cardinality(p.codes)]))
                                 || coalesce(excluded.frequencies, array_fill(null::real, array[cardinality(excluded.codes)])) end;
-    drop table pg_temp.hybridsearch_built, pg_temp.hybridsearch_word, pg_temp.hybridsearch_known, pg_temp.hybridsearch_entry;
+    drop table pg_temp.hybridsearch_built, pg_temp.hybridsearch_word, pg_temp.hybridsearch_known, pg_temp.hybridsearch_listed;
     return built;
 end
 $$;
@@ -173,48 +167,45 @@ comment on function {{fn:build}}(text, int4, int4, int4) is
     'Number and index the words of the next rows that have no document, in one bounded step of whole ranges';
 
 -- A part of build: the documents from `first` to `last`, a few ranges, so that every sort stays in memory.
-create or replace function {{fn:build_block}}(first int4, last int4, average float8, k1 float8, b float8, renewed bool)
+create or replace function {{fn:build_block}}(first int4, last int4, average float8, k1 float8, b float8)
 returns void
 language plpgsql
 set search_path from current
 set jit = off
-set enable_hashagg = off
+set work_mem = '256MB'
+set enable_sort = off               -- the rows come in the order of their documents: hashing is the faster way to group them
 set extra_float_digits = 1
 as $$
 #variable_conflict use_column
 begin
-    insert into pg_temp.hybridsearch_entry (document, norm, ids, tfs)
-    select e.document, greatest(k1 * (1 - b + b * min(e.length) / average), 1e-30)::float8, array_agg(e.id), array_agg(e.tf)
-    from (select o.document, o.length, known.id, u.tf
-          from pg_temp.hybridsearch_built as o
-          cross join unnest(o.words, o.frequencies) as u(word, tf)
-          join pg_temp.hybridsearch_known as known on known.word = u.word
-          where o.document between first and last
-          order by o.document) as e
-    group by e.document;
-    if renewed then
-        update {{document}} as d
-        set id = o.document, length = o.length, terms = coalesce(e.ids, '{}')
+    with entry as materialized (
+        select o.document, greatest(k1 * (1 - b + b * o.length / average), 1e-30)::float8 as norm, known.id, known.idf, known.sparse, u.tf
         from pg_temp.hybridsearch_built as o
-        left join pg_temp.hybridsearch_entry as e on e.document = o.document
-        where {{same_row:o,d}} and o.document between first and last;
-    else
-        insert into {{document}} (id, {{companion_keys}}, hash, length, terms)
+        cross join unnest(o.words, o.frequencies) as u(word, tf)
+        join pg_temp.hybridsearch_known as known on known.word = u.word
+        where o.document between first and last
+    ),
+    -- One that is numbered anew keeps its hash.
+    documents as (
+        insert into {{document}} as d (id, {{companion_keys}}, hash, length, terms)
         select o.document, {{keys:o}}, o.hash, o.length, coalesce(e.ids, '{}')
         from pg_temp.hybridsearch_built as o
-        left join pg_temp.hybridsearch_entry as e on e.document = o.document
+        left join (select document, array_agg(id) as ids from entry group by document) as e on e.document = o.document
         where o.document between first and last
-        order by o.document;
-    end if;
-    insert into {{posting}} (term_id, place, documents, idf, weights)
-    select x.id, x.document / 16000, count(*), min(x.idf),
-           ('{' || string_agg((mod(x.document, 16000) + 1) || ':' || (x.tf / (x.tf + x.norm) * x.idf)::real, ',') || '}/16000')::sparsevec
-    from (select known.id, known.idf, e.document, e.norm, u.tf::float8 as tf
-          from pg_temp.hybridsearch_entry as e
-          cross join unnest(e.ids, e.tfs) as u(id, tf)
-          join pg_temp.hybridsearch_known as known on known.id = u.id and known.sparse
-          where e.document between first and last) as x
-    group by x.id, x.document / 16000;
+        order by o.document
+        on conflict ({{companion_keys}}) do update
+        set id = excluded.id, length = excluded.length, terms = excluded.terms
+    ),
+    ranges as (
+        insert into {{posting}} (term_id, place, documents, idf, weights)
+        select e.id, e.document / 16000, count(*), min(e.idf),
+               ('{' || string_agg(hybridsearch.element(e.document, (e.tf / (e.tf + e.norm) * e.idf)::real), ',') || '}/16000')::sparsevec
+        from entry as e
+        where e.sparse
+        group by e.id, e.document / 16000
+    )
+    insert into pg_temp.hybridsearch_listed (id, document, tf, norm)
+    select id, document, tf, norm from entry where not sparse;
 end
 $$;
-comment on function {{fn:build_block}}(int4, int4, float8, float8, float8, bool) is 'A part of a build: a few ranges of documents';
+comment on function {{fn:build_block}}(int4, int4, float8, float8, float8) is 'A part of a build: a few ranges of documents';
