@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from hybridsearch.errors import DeclarationError
 
@@ -44,11 +44,11 @@ def lucene_idf(documents: int, having: int) -> float:
     return math.log(1 + (documents - having + 0.5) / (having + 0.5))
 
 
-def checked_engine(index: str, engine: EngineName, bm25: BM25, fields: Mapping[str, float]) -> EngineName:
+def checked_engine(index: str, engine: str, bm25: BM25, fields: Mapping[str, float]) -> EngineName:
     """Return the engine; raise DeclarationError for one that there is not, or that cannot compute what is declared."""
     if engine not in get_args(EngineName):
         raise DeclarationError(
-            f'index "{index}": no engine is called {engine!r}; there are {", ".join(get_args(EngineName))}'
+            f'index "{index}": no engine is called {engine!r}; there are {", ".join(get_args(EngineName))}, and "auto"'
         )
     if bm25.idf == "okapi" and engine == "pg_textsearch":
         raise DeclarationError(f'index "{index}": the engine "pg_textsearch" has idf "lucene" alone')
@@ -61,4 +61,4 @@ def checked_engine(index: str, engine: EngineName, bm25: BM25, fields: Mapping[s
                     f'index "{index}": pg_textsearch counts words, so the weight of {name!r} has to be a whole number, '
                     f"not {weight}"
                 )
-    return engine
+    return cast(EngineName, engine)

@@ -64,7 +64,12 @@ class Definition(BaseModel):
     @property
     def qualified_name(self) -> str:
         """The index's name in the database: with its schema where it is declared with one."""
-        return self.name if self.namespace is None else f"{self.namespace}.{self.name}"
+        return qualified(self.name, self.namespace)
+
+
+def qualified(name: str, namespace: str | None) -> str:
+    """Return a name with its schema."""
+    return name if namespace is None else f"{namespace}.{name}"
 
 
 @dataclass(frozen=True)
@@ -233,8 +238,7 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # {{matching:m,pattern}}: whether a field of the row matches; {{beginning:prefixes}}: terms that begin so
     "matching": Place.matching,
     "beginning": Place.beginning,
-    # the same as one value of the type hybridsearch.counted: words[], frequencies[], length
-    "counted": Place.counted,
+    "counted": Place.counted,  # the same as one value: words[], frequencies[], length
     # the configuration of queries; {{row_config:m}}: that of a row
     "config": lambda p, _: p.config(),
     "row_config": Place.row_config,

@@ -10,7 +10,7 @@ Nothing is written to the model's table. The companions stand beside it, in its 
 from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     Column,
@@ -29,10 +29,11 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapper, deferred, relationship
 
 from hybridsearch.bm25 import BM25, EngineName, checked_engine
 from hybridsearch.companions import HNSW, Companions
-from hybridsearch.definition import Definition
+from hybridsearch.definition import Definition, qualified
 from hybridsearch.encoders import Encoder, load_encoder
 from hybridsearch.errors import DeclarationError
 from hybridsearch.fields import config_of, type_of, weights_of
+from hybridsearch.installed import installed_engine
 from hybridsearch.routines import define, undefine
 from hybridsearch.segmentation import Segmenter, checked_segmenter
 from hybridsearch.storage import Kind, Storage
@@ -53,9 +54,9 @@ class SearchIndex:
     out with their label); without it they follow one another. `storage` keeps dense vectors as `halfvec`, `vector` or
     `bit`; `dimensions` keeps the first ones alone (Matryoshka models). `config` is a text search configuration,
     or a column that names each row's own ("german", "de"); rows that name none PostgreSQL knows have `default_config`.
-    `engine` ranks by words: "sql", "memory" or "pg_textsearch" (docs/engines.md); "memory" takes a `segmenter`, which
-    cuts Chinese into words (`hybridsearch.segmentation.jieba_words`). `name` is the prefix of the companion tables (the
-    model's table by default): give one to put a second index on a model.
+    `engine` ranks by words: "sql", "memory", "pg_textsearch" or "auto" (docs/engines.md); "memory" takes a `segmenter`,
+    which cuts Chinese into words (`hybridsearch.segmentation.jieba_words`). `name` is the prefix of the companion
+    tables (the model's table by default): give one to put a second index on a model.
 
     Raises DeclarationError for what cannot be built.
     """
@@ -73,7 +74,7 @@ class SearchIndex:
         storage: Kind = "halfvec",
         dimensions: int | None = None,
         bm25: BM25 | None = None,
-        engine: EngineName = "sql",
+        engine: EngineName | Literal["auto"] = "sql",
         segmenter: Segmenter | None = None,
         hnsw: HNSW | None = None,
         name: str | None = None,
@@ -92,8 +93,8 @@ class SearchIndex:
         self.config_column, self.config = config_of(self.mapper, config, default_config)
         self.query_config = self.config
         self.bm25 = bm25 or BM25()
-        self.engine = checked_engine(self.name, engine, self.bm25, self.fields)
-        self.segmenter = checked_segmenter(self.name, engine, segmenter)
+        self.engine = _engine(self, engine)
+        self.segmenter = checked_segmenter(self.name, self.engine, segmenter)
         self.hnsw = hnsw or HNSW()
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.storage = _storage(self.name, self.encoder, storage, dimensions)
@@ -105,12 +106,12 @@ class SearchIndex:
         self.chunks = make.chunks(self.storage, self.encoder.sparse_dimensions, self.hnsw)
         if self.encoder.sparse_dimensions is not None:
             self.weights, self.pieces, self.unweighed = make.weights(), make.pieces(), make.unweighed()
-        if engine == "sql":
+        if self.engine == "sql":
             self.terms = make.terms()
             self.postings = make.postings()
             self.pending = make.pending()
             self.statistics = make.statistics()
-        elif engine == "pg_textsearch":
+        elif self.engine == "pg_textsearch":
             self.words = make.words(self.bm25.k1, self.bm25.b)
         self.changes = make.changes()
         self.queue = make.queue()
@@ -229,6 +230,12 @@ def _follow(index: SearchIndex) -> None:
 
     event.listen(metadata, "after_create", created)
     event.listen(metadata, "before_drop", dropped)
+
+
+def _engine(index: SearchIndex, engine: str) -> EngineName:
+    if engine != "auto":
+        return checked_engine(index.name, engine, index.bm25, index.fields)
+    return installed_engine(qualified(index.name, index.table.schema), index.bm25, index.fields)
 
 
 def _storage(name: str, encoder: Encoder, kind: Kind, dimensions: int | None) -> Storage:

@@ -201,3 +201,25 @@ def test_pg_textsearch_that_is_not_there_is_said_to_be_missing(engine: Engine) -
 def test_what_pg_textsearch_cannot_compute_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         articles(engine="pg_textsearch", **options)
+
+
+def test_auto_is_what_the_database_has_and_stays_what_it_was(
+    engine: Engine, database: URL, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.render_as_string(hide_password=False))
+    extended = kind == "pg_textsearch"
+    assert articles(engine="auto").index.engine == ("pg_textsearch" if extended else "sql")
+    okapi = articles(engine="auto", bm25=BM25(idf="okapi")).index
+    assert okapi.engine == "sql"
+    first = articles(engine="memory")
+    first.Base.metadata.create_all(engine)
+    assert articles(engine="auto").index.engine == "memory"
+
+
+def test_auto_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with pytest.raises(DeclarationError, match="is not set"):
+        articles(engine="auto")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(DeclarationError, match="does not answer"):
+        articles(engine="auto")
