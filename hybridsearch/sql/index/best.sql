@@ -294,12 +294,12 @@ begin
             taken := k + k / 5 + 5;
         end if;
         -- 8. Their exact scores, the best first, until no sum that is left could reach the k-th score.
+        done := 0; od := null; os := null;
         loop
-            done := taken;
             with chosen as materialized (
                 select c.document, d.length::float8 as length,
                        greatest(stored.k1 * (1 - stored.b + stored.b * d.length / stored.average), 1e-30) as norm
-                from unnest(cd[1:taken]) as c(document)
+                from unnest(cd[done + 1 : taken]) as c(document)
                 join {{document}} as d on d.id = c.document
                 join {{table}} as m on {{same_row:m,d}}
                 where c.document <> all(stale)
@@ -316,7 +316,7 @@ begin
                       from (select a.document, a.length, a.norm, u.w,
                                    -- a few: walk the sparse row; many: spread it out once
                                    least(0.9999999,
-                                         case when taken <= 60
+                                         case when taken - done <= 60
                                               then -(p.weights <#> ('{' || (mod(a.document, 16000) + 1) || ':1}/16000')::sparsevec)
                                               else vector_norm(subvector(p.spread, mod(a.document, 16000) + 1, 1))
                                          end / p.idf) as weight
@@ -325,7 +325,7 @@ begin
                                   from chosen
                                   group by 1) as s
                             cross join unnest(t, w) as u(term, w)
-                            cross join lateral (select p.weights, p.idf, case when taken > 60 then p.weights::vector end as spread
+                            cross join lateral (select p.weights, p.idf, case when taken - done > 60 then p.weights::vector end as spread
                                                 from {{posting}} as p
                                                 where p.term_id = u.term and p.place = s.range
                                                 offset 0) as p
@@ -348,12 +348,12 @@ begin
                 join unnest(t, w) as u(term, w) on u.term = c.term
                 join {{document}} as d on d.id = c.document
                 join {{table}} as m on {{same_row:m,d}}
-                where c.frequency > 0 and (allowed is null or c.document = any(allowed)) and c.document <> all(stale)
+                where done = 0 and c.frequency > 0 and (allowed is null or c.document = any(allowed)) and c.document <> all(stale)
                 union all
                 select c.document, c.length, u.w, c.frequency
                 from unnest(live.documents, live.terms, live.frequencies, live.lengths) as c(document, term, frequency, length)
                 join unnest(t, w) as u(term, w) on u.term = c.term
-                where allowed is null or c.document = any(allowed) or (c.document < 0 and unnumbered)
+                where done = 0 and (allowed is null or c.document = any(allowed) or (c.document < 0 and unnumbered))
             )
             select array_agg(z.document), array_agg(z.score), min(z.score) into od, os, least_score
             from (select h.document,
@@ -361,8 +361,11 @@ begin
                   from hit as h
                   where h.frequency > 0
                   group by h.document
+                  union all
+                  select before.document, before.score from unnest(od, os) as before(document, score)
                   order by 2 desc
                   fetch first (k) rows with ties) as z;
+            done := taken;
             if coalesce(cardinality(od), 0) < k then
                 least_score := 0;
             end if;

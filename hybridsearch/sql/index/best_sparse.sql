@@ -130,23 +130,24 @@ begin
             taken := 2 * k + 20;
         end if;
         -- 6. Their products, the best bounds first, until no bound that is left could reach the k-th score.
+        best := pending; scores := pending_scores; done := 0;
         loop
-            done := taken;
             select array_agg(z.id), array_agg(z.score), min(z.score) into best, scores, least_score
             from (select (array_agg(x.id order by x.score desc))[1] as id, max(x.score) as score
                   from (select c.id, {{companion_keys:c}}, -(c.sparse <#> tokens) as score
-                        from unnest(cd[1:taken]) as a(number)
+                        from unnest(cd[done + 1 : taken]) as a(number)
                         join {{piece}} as i on i.number = a.number
                         join {{chunk}} as c on c.id = i.chunk
                         join {{table}} as m on {{same_row:m,c}}
                         union all
                         select c.id, {{companion_keys:c}}, p.score
-                        from unnest(pending, pending_scores) as p(id, score)
+                        from unnest(best, scores) as p(id, score)
                         join {{chunk}} as c on c.id = p.id) as x
                   where x.score > 0
                   group by {{companion_keys:x}}
                   order by 2 desc, {{companion_keys:x}}
                   limit k) as z;
+            done := taken;
             if coalesce(cardinality(best), 0) < k then
                 least_score := 0;
             end if;
