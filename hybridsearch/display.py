@@ -102,6 +102,8 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "postings": lambda one: f"{one.postings:,}",
     "dead postings": lambda one: f"{one.dead:.1%}",
     "pending documents": lambda one: f"{one.pending:,}",
+    "term weights": lambda one: f"{one.weights:,}",
+    "unmerged chunks": lambda one: f"{one.unweighed:,}",
     "average length": lambda one: f"{one.average_length:.1f} words",
     "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
     "changed rows": lambda one: f"{one.changed:,}",

@@ -7,8 +7,10 @@ for _ in idle(begin, articles):
 
 from collections.abc import Callable, Iterator
 
+from hybridsearch import weights
 from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
+from hybridsearch.postings import WORN
 from hybridsearch.stages import Begin
 from hybridsearch.state import lock
 
@@ -31,4 +33,18 @@ def _clean(begin: Begin, index: SearchIndex) -> Iterator[None]:
         yield
 
 
-WORKS: tuple[Callable[[Begin, SearchIndex], Iterator[None]], ...] = (_clean,)
+def _weigh_anew(begin: Begin, index: SearchIndex) -> Iterator[None]:
+    """The same for the encoder's term weights of chunks that are gone."""
+    if index.encoder.sparse_dimensions is None:
+        return
+    with begin() as session:
+        spans = weights.spans(session, index) if weights.dead_share(session, index) >= WORN else ()
+    for span in spans:
+        with begin() as session:
+            if not lock(session, index, "upkeep", wait=False):
+                return
+            weights.weigh_span_anew(session, index, span)
+        yield
+
+
+WORKS: tuple[Callable[[Begin, SearchIndex], Iterator[None]], ...] = (_clean, _weigh_anew)

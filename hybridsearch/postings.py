@@ -144,6 +144,7 @@ def dead_share(session: Session, index: SearchIndex) -> float:
 
 
 SAMPLE = 1000  # terms
+WORN = 1 / 3  # share of dead postings that is worth cleaning while there is nothing else to do
 
 
 def pending_count(session: Session, index: SearchIndex) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
+from hybridsearch import weights
 from hybridsearch.engines import engine_of
 from hybridsearch.freshness import freshness
 from hybridsearch.graph import State, state
@@ -21,7 +22,8 @@ class Status:
     """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes.
 
     `blocks` are the rows of the postings; `pending` documents and removals wait to be merged into them; `dead` is the
-    share of the postings that belongs to removed documents; `hnsw` is the state of the chunks' HNSW index. The rest is
+    share of the postings that belongs to removed documents; `weights` are the postings of the encoder's term weights,
+    `unweighed` chunks wait to be merged into them; `hnsw` is the state of the chunks' HNSW index. The rest is
     of `hybridsearch.freshness.Freshness`.
     """
 
@@ -35,6 +37,8 @@ class Status:
     postings: int
     pending: int
     dead: float
+    weights: int
+    unweighed: int
     average_length: float
     bytes: int
     changed: int
@@ -73,6 +77,8 @@ def status(session: Session, index: SearchIndex) -> Status:
         postings=stored.postings,
         pending=stored.pending,
         dead=stored.dead / max(stored.postings, 1),
+        weights=weights.count(session, index),
+        unweighed=weights.waiting(session, index),
         average_length=float(average),
         bytes=int(size),
         changed=behind.changed,

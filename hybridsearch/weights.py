@@ -28,8 +28,17 @@ def put(session: Session, index: SearchIndex, given: Any) -> None:
 
 
 def waiting(session: Session, index: SearchIndex) -> int:
-    """Return how many chunks wait to be merged."""
+    """Return how many chunks wait to be merged; 0 where the encoder has no term weights."""
+    if index.encoder.sparse_dimensions is None:
+        return 0
     return session.scalar(select(func.count()).select_from(index.unweighed)) or 0
+
+
+def count(session: Session, index: SearchIndex) -> int:
+    """Return how many postings there are; 0 where the encoder has no term weights."""
+    if index.encoder.sparse_dimensions is None:
+        return 0
+    return int(session.scalar(select(func.coalesce(func.sum(index.weights.c.pieces), 0))) or 0)
 
 
 def weigh(session: Session, index: SearchIndex, *, most: int = BATCH) -> int:
@@ -40,11 +49,30 @@ def weigh(session: Session, index: SearchIndex, *, most: int = BATCH) -> int:
     return int(session.scalar(select(routine(index, "weigh", cast(most, Integer)))) or 0)
 
 
-def weigh_anew(session: Session, index: SearchIndex) -> Iterator[int]:
-    """Drop what belongs to chunks that are gone, 1,048,576 numbers a step; yield how many postings went in each.
-
-    The chunks of ranges that are less than half full wait again, to be merged under new numbers. The caller commits.
-    """
+def spans(session: Session, index: SearchIndex) -> range:
+    """Return the spans of the postings, of 1,048,576 numbers of pieces each."""
     last = session.scalar(select(func.max(index.pieces.c.number)))
-    for span in range(0 if last is None else last // SPAN + 1):
-        yield int(session.scalar(select(routine(index, "weigh_anew", cast(span, Integer)))) or 0)
+    return range(0 if last is None else last // SPAN + 1)
+
+
+def weigh_span_anew(session: Session, index: SearchIndex, span: int) -> int:
+    """Drop from a span what belongs to chunks that are gone; return how many postings went. The caller commits.
+
+    The chunks of ranges that are less than half full wait again, to be merged under new numbers.
+    """
+    return int(session.scalar(select(routine(index, "weigh_anew", cast(span, Integer)))) or 0)
+
+
+def weigh_anew(session: Session, index: SearchIndex) -> Iterator[int]:
+    """Do so with every span; yield how many postings went in each. The caller commits after each step."""
+    for span in spans(session, index):
+        yield weigh_span_anew(session, index, span)
+
+
+def dead_share(session: Session, index: SearchIndex) -> float:
+    """Return the share of the pieces whose chunks are gone, at least: those beyond the number of chunks."""
+    pieces, chunks = (
+        select(func.count()).select_from(table).scalar_subquery() for table in (index.pieces, index.chunks)
+    )
+    total, there = session.execute(select(pieces, chunks)).one()
+    return max(0.0, 1 - there / total) if total else 0.0

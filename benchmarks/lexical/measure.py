@@ -4,9 +4,11 @@ times = take_turns({"sql": search, "ts_rank": other}, queries)     # millisecond
 summary(times["sql"])                                               # {"p50_ms": …, "p95_ms": …}
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Search = Callable[[str], Any]
@@ -42,3 +44,20 @@ def summary(times: Sequence[float]) -> dict[str, float]:
 
 def summaries(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
     return {name: summary(values) for name, values in times.items()}
+
+
+def processor_seconds(connection: Any) -> float:
+    """Return the processor time that a server on this machine has taken so far, all its processes together (Linux)."""
+    folder = Path(connection.execute("show data_directory").fetchone()[0])
+    leader = int((folder / "postmaster.pid").read_text().split()[0])
+    total = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended: its leader has its time
+            continue
+        if int(path.parent.name) == leader:
+            total += sum(map(int, fields[11:15]))  # its own, and that of processes that have ended
+        elif int(fields[1]) == leader:
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")

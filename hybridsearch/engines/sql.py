@@ -13,8 +13,6 @@ from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.postings import FieldText
 
-WORN = 1 / 3  # of the postings
-
 
 class SqlEngine:
     """Postings in ordinary tables; scores are exact in every snapshot."""
@@ -50,7 +48,7 @@ class SqlEngine:
 
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
         """Where a third of the postings is dead, clean them part by part."""
-        if postings.dead_share(session, index) < WORN:
+        if postings.dead_share(session, index) < postings.WORN:
             return []
         return [partial(postings.clean_part, index=index, part=part) for part in postings.parts(session, index)]
 

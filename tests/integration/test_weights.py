@@ -11,12 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgvector import SparseVector
 from sqlalchemy import Engine, delete, func, insert, literal, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from hybridsearch import Encoding
 from hybridsearch.backfill import backfill, upkeep
+from hybridsearch.idle import idle
 from hybridsearch.sparse import compared, sparse
 from hybridsearch.stages import MAX_UNWEIGHED
+from hybridsearch.status import status
 from hybridsearch.weights import put, waiting, weigh, weigh_anew
 from tests.support.encoders import WordHashEncoder
 from tests.support.models import articles
@@ -232,6 +234,28 @@ def test_dead_weights_go_and_emptied_ranges_are_left(engine: Engine) -> None:
         assert session.scalar(select(func.count()).select_from(pieces)) == len(lengths)
         assert session.scalar(select(func.min(pieces.c.number))) > 40_000  # few were left of the first range
         check(session, shop, vectors(random, 10), (1, 10, 1000))
+
+
+def test_a_worker_with_nothing_else_to_do_drops_what_is_dead(engine: Engine) -> None:
+    shop, random = made(engine), np.random.default_rng(9)
+    with Session(engine) as session:
+        store(session, shop, 1, vectors(random, 600))
+        merged(session, shop)
+        session.commit()
+        before = status(session, shop.index).weights
+    begin = sessionmaker(engine).begin
+    assert list(idle(begin, shop.index)) == []
+    with Session(engine) as session, session.begin():
+        session.execute(delete(shop.Article).where(shop.Article.id % 2 == 0))
+    assert len(list(idle(begin, shop.index))) == 1
+    with Session(engine) as session:
+        after = status(session, shop.index)
+        assert (after.unweighed, after.chunks) == (0, 300)
+        assert after.weights == sum(
+            len(row[0].indices()) for row in session.execute(select(shop.index.chunks.c.sparse))
+        )
+        assert 0 < after.weights < before
+        check(session, shop, vectors(random, 5), (1, 10, 1000))
 
 
 def test_readers_see_one_snapshot_while_writers_and_merges_run(engine: Engine) -> None:
