@@ -86,11 +86,14 @@ def status_table(found: Sequence[Status]) -> Table:
     table.add_column("index")
     for one in found:
         table.add_column(one.name, justify="right")
+    weighed = any(one.weights or one.unweighed for one in found)
     for name, show in _STATUS_ROWS.items():
-        table.add_row(name, *(show(one) for one in found))
+        if weighed or name not in _WEIGHED:
+            table.add_row(name, *(show(one) for one in found))
     return table
 
 
+_WEIGHED = {"term weights", "unmerged chunks"}  # of encoders with a sparse head
 _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "encoder": lambda one: one.encoder or "not filled",
     "rows": lambda one: f"{one.rows:,}",

@@ -80,17 +80,26 @@ as $$
 declare
     found hybridsearch.counted; most int4;
 begin
+    config := coalesce(config, 'pg_catalog.simple'::regconfig);
     if not exists (select
                    from unnest(contents) as content
                    where length(content) > 30000
                       or content ~ '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff[:digit:]+#]') then
-        select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
-        into found.words, found.frequencies, found.length, most
-        from (select word.lexeme, sum(given.weight * cardinality(word.positions))::real as frequency,
-                     max(cardinality(word.positions)) as most
-              from unnest(weights, contents) as given(weight, content),
-                   unnest(to_tsvector(coalesce(config, 'pg_catalog.simple'::regconfig), given.content)) as word
-              group by word.lexeme) as z;
+        if cardinality(contents) = 1 then
+            select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
+            into found.words, found.frequencies, found.length, most
+            from (select word.lexeme, (weights[1] * n.times)::real as frequency, n.times as most
+                  from unnest(to_tsvector(config, contents[1])) as word(lexeme, positions, classes)
+                  cross join lateral (select cardinality(word.positions) as times) as n) as z;
+        else
+            select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
+            into found.words, found.frequencies, found.length, most
+            from (select word.lexeme, sum(given.weight * cardinality(word.positions))::real as frequency,
+                         max(cardinality(word.positions)) as most
+                  from unnest(weights, contents) as given(weight, content),
+                       unnest(to_tsvector(config, given.content)) as word
+                  group by word.lexeme) as z;
+        end if;
         if coalesce(most, 0) < 255 then
             return found;
         end if;

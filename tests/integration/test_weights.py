@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pgvector import SparseVector
@@ -14,6 +16,7 @@ from sqlalchemy import Engine, delete, func, insert, literal, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hybridsearch import Encoding
+from hybridsearch.alembic import autogenerate_options
 from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.idle import idle
 from hybridsearch.sparse import compared, sparse
@@ -328,3 +331,10 @@ def test_weights_of_any_size(engine: Engine, weight: float) -> None:
         store(session, shop, 1, [{1: weight, 2 + n % 9: 1.0} for n in range(200)])
         merged(session, shop)
         check(session, shop, [{1: 1.0, 4: 1.0}, {1: 1e-20, 2: 1e-5}, {1: 1e-8}], (1, 10, 300))
+
+
+def test_a_migration_finds_nothing_to_do(engine: Engine) -> None:
+    shop = made(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=autogenerate_options())
+        assert compare_metadata(context, shop.Base.metadata) == []

@@ -119,7 +119,7 @@ begin
                        then x.length / x.documents else z.average end
     from (select count(*) as documents, sum(length::float8) as length from pg_temp.hybridsearch_built) as x
     returning z.documents, z.average, z.k1, z.b into strict s;
-    -- The dictionary, and of each word of these documents its number, its idf, and whether it goes to rows of ranges.
+    -- The dictionary, and of each word of these documents its number, and its idf where it goes to rows of ranges.
     least_dense := 64 * greatest(1, built / 16000.0);
     create temp table hybridsearch_word on commit drop as
     select word collate "C" as word, count(*) as n
@@ -132,8 +132,8 @@ begin
     order by word
     on conflict do nothing;
     create temp table hybridsearch_known on commit drop as
-    select w.word, known.id, w.n >= least_dense as sparse,
-           ln(1 + (greatest(s.documents - z.n, 0) + 0.5) / (z.n + 0.5))::real as idf
+    select w.word, known.id,
+           case when w.n >= least_dense then ln(1 + (greatest(s.documents - z.n, 0) + 0.5) / (z.n + 0.5))::real end as idf
     from pg_temp.hybridsearch_word as w
     join {{term}} as known on known.term = w.word
     left join (select p.term_id, sum(p.documents) as n from {{posting}} as p group by p.term_id) as merged on merged.term_id = known.id
@@ -179,11 +179,13 @@ as $$
 #variable_conflict use_column
 begin
     with entry as materialized (
-        select o.document, greatest(k1 * (1 - b + b * o.length / average), 1e-30)::float8 as norm, known.id, known.idf, known.sparse, u.tf
-        from pg_temp.hybridsearch_built as o
+        select o.document, o.norm, known.id, known.idf, u.tf
+        from (select document, words, frequencies, greatest(k1 * (1 - b + b * length / average), 1e-30)::float8 as norm
+              from pg_temp.hybridsearch_built
+              where document between first and last
+              offset 0) as o
         cross join unnest(o.words, o.frequencies) as u(word, tf)
         join pg_temp.hybridsearch_known as known on known.word = u.word
-        where o.document between first and last
     ),
     -- One that is numbered anew keeps its hash.
     documents as (
@@ -201,11 +203,11 @@ begin
         select e.id, e.document / 16000, count(*), min(e.idf),
                ('{' || string_agg(hybridsearch.element(e.document, (e.tf / (e.tf + e.norm) * e.idf)::real), ',') || '}/16000')::sparsevec
         from entry as e
-        where e.sparse
+        where e.idf is not null
         group by e.id, e.document / 16000
     )
     insert into pg_temp.hybridsearch_listed (id, document, tf, norm)
-    select id, document, tf, norm from entry where not sparse;
+    select id, document, tf, norm from entry where idf is null;
 end
 $$;
 comment on function {{fn:build_block}}(int4, int4, float8, float8, float8) is 'A part of a build: a few ranges of documents';
