@@ -214,9 +214,9 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "companion_keys": lambda p, alias: _columns(p.companion_keys, alias),
     "first_key": lambda p, alias: _columns(p.companion_keys[:1], alias),
     "same_row": Place.same_row,
-    # {{key_arrays:m}}: array_agg(m."id"), {{companion_key_arrays:d}}: array_agg(d."article_id"), {{key_array:new}}:
-    # array[new."id"]: as the columns of {{change}}
-    "key_arrays": lambda p, alias: _wrapped("array_agg({})", p.definition.keys, alias),
+    # {{key_arrays:m}}: pg_catalog.array_agg(m."id"), {{companion_key_arrays:d}}: array_agg(d."article_id"),
+    # {{key_array:new}}: array[new."id"]: as the columns of {{change}}
+    "key_arrays": lambda p, alias: _wrapped("pg_catalog.array_agg({})", p.definition.keys, alias),
     "companion_key_arrays": lambda p, alias: _wrapped("array_agg({})", p.companion_keys, alias),
     "key_array": lambda p, alias: _wrapped("array[{}]", p.definition.keys, alias),
     # whether an update of `old` to `new` changes what the index is of, and not the key

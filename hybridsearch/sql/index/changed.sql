@@ -5,20 +5,31 @@
 -- row: PostgreSQL allows no list of columns on a trigger with transition tables, and those would cost an update that
 -- changes no indexed field as much as one that does. The keys that it changes are gathered all the same.
 
--- Of a statement: INSERT, COPY, DELETE, MERGE (with transition tables), TRUNCATE.
+-- Of INSERT and COPY, and what MERGE inserts. A search_path of its own costs as much as the rest of it: so every function
+-- and operator here names its schema.
+create or replace function {{fn:inserted}}()
+returns trigger
+language plpgsql security definer
+as $$
+begin
+    insert into {{change}} ({{companion_keys}})
+    select {{key_arrays:n}} from new_rows as n having pg_catalog.count(*) operator(pg_catalog.>) 0;
+    if found then
+        perform pg_catalog.pg_notify('hybridsearch', {{name}});
+    end if;
+    return null;
+end
+$$;
+comment on function {{fn:inserted}}() is 'Notes the keys of the rows that a statement inserted';
+
+-- Of DELETE, and what MERGE deletes; of TRUNCATE.
 create or replace function {{fn:changed}}()
 returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tg_op = 'INSERT' then
-        insert into {{change}} ({{companion_keys}})
-        select {{key_arrays:n}} from new_rows as n having count(*) > 0;
-        if not found then
-            return null;
-        end if;
-    elsif tg_op = 'DELETE' then
+    if tg_op = 'DELETE' then
         insert into {{change}} ({{companion_keys}})
         select {{key_arrays:o}} from old_rows as o having count(*) > 0;
         if not found then
@@ -34,7 +45,7 @@ begin
     return null;
 end
 $$;
-comment on function {{fn:changed}}() is 'Notes the keys of the rows that a statement inserted, deleted or truncated';
+comment on function {{fn:changed}}() is 'Notes the keys of the rows that a statement deleted or truncated';
 
 -- Of a row: where its key is updated; and of every change to a partition, or by replication, where no statement's triggers
 -- fire.
@@ -58,8 +69,7 @@ $$;
 comment on function {{fn:changed_row}}() is 'Notes the key of a row that was inserted, updated or deleted';
 
 -- Of an update: for a row, its key is added to a setting of the transaction, which a savepoint takes back as it does rows;
--- for the statement, and between where there are some 200, they are written to one row of `change`. A search_path of its
--- own would cost as much as the rest: so every function and operator here names its schema.
+-- for the statement, and between where there are some 200, they are written to one row of `change`. No search_path either.
 create or replace function {{fn:updated}}()
 returns trigger
 language plpgsql security definer
@@ -102,7 +112,7 @@ begin
         create or replace trigger {{trigger:inserted}}
             after insert on {{table}}
             referencing new table as new_rows
-            for each statement execute function {{fn:changed}}();
+            for each statement execute function {{fn:inserted}}();
         create or replace trigger {{trigger:deleted}}
             after delete on {{table}}
             referencing old table as old_rows
