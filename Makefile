@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint smoke check picture quality bench-lexical bench-sparse bench-updates bench-freshness load bench-query fuzz clean
+.PHONY: help demo test soak lint smoke check picture quality bench-lexical bench-sparse bench-updates bench-freshness load bench-query bench-recipe bench-sql fuzz clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -62,8 +62,9 @@ bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SC
 bench-sparse: $(VENV)/.dev ## the learned-sparse leg beside HNSW on sparsevec (SCALE=20k to 1m)
 	$(BIN)/python benchmarks/lexical/sparse.py --scale $(or $(SCALE),20k)
 
-fuzz: $(VENV)/.dev ## hostile arguments of every kind: CASES (10,000) of each
-	HYBRIDSEARCH_FUZZ=$(or $(CASES),10000) $(BIN)/python -m pytest tests/integration/test_hostile.py
+fuzz: $(VENV)/.dev ## hostile arguments of every kind, through Python and SQL: CASES (10,000) of each
+	HYBRIDSEARCH_FUZZ=$(or $(CASES),10000) $(BIN)/python -m pytest tests/integration/test_hostile.py \
+	tests/integration/test_sql_query_language.py tests/integration/test_sql_function.py $(ARGS)
 
 load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
 	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)
@@ -71,8 +72,14 @@ load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECON
 bench-updates: $(VENV)/.dev ## the size of the lexical index under 1,000,000 updates (takes hours)
 	$(BIN)/python benchmarks/lexical/updates.py
 
-bench-query: $(VENV)/.dev ## legs, hybrid, filters beside the usual recipe (SCALE=100k or 1m, DATA=folder of collections)
-	$(BIN)/python benchmarks/query/bench.py --scale $(or $(SCALE),100k) $(if $(DATA),--data $(DATA))
+bench-query: $(VENV)/.dev ## legs, hybrid, filters beside the usual recipe (SCALE=100k or 1m)
+	$(BIN)/python benchmarks/query/bench.py --scale $(or $(SCALE),100k)
+
+bench-recipe: $(VENV)/.dev ## nDCG beside the usual recipe on SciFact and Icecat (DATA=folder of collections)
+	$(BIN)/python benchmarks/query/quality.py $(DATA)
+
+bench-sql: $(VENV)/.dev ## the search function in SQL: with a worker that encodes, and from the cache
+	$(BIN)/python benchmarks/query/sql_function.py
 
 clean: ## remove environments, the demo's database and build results
 	rm -rf $(VENV) .venv-* .demo dist build *.egg-info

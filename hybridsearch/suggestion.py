@@ -129,13 +129,14 @@ def _instead(
 ) -> str | None:
     """The nearest word that finds something, as it stands in what it finds; `ranker` is that of the engine memory."""
     most = 1 if len(word) < 6 else 2
-    near: list[tuple[int, str]] = []
+    near: list[tuple[int, int, str]] = []
     similar = session.execute(_similar(index, word, trigrams)) if ranker is None else _in_memory(session, index, word)
     for term, stem in similar:
-        away = min(edits(term, word), edits(term, stem))
+        whole = edits(term, word)
+        away = min(whole, edits(term, stem))
         if away <= most:
-            near.append((away, term))
-    for _, term in sorted(near)[:MAX_TRIED]:
+            near.append((away, whole, term))
+    for *_, term in sorted(near)[:MAX_TRIED]:
         row = session.execute(_best(index, plan, term, ranker)).first()
         found = row and _surface(session, index, tuple(row[: len(index.keys)]), term, word)
         if found:

@@ -1,4 +1,4 @@
-"""Each leg, hybrid, filters, and the usual recipe beside them, in one run: `make bench-query SCALE=100k DATA=folder`.
+"""Each leg, hybrid, filters, and the usual recipe beside them, in one run: `make bench-query SCALE=100k`.
 
 Prints a table and writes benchmarks/results/query-<scale>.json. The corpus stays in the folder .bench (--folder), so a
 stopped run goes on where it was, and a second run builds nothing. Everything is seeded. Systems take turns on each
@@ -24,7 +24,6 @@ from sqlalchemy.orm import Session
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "lexical"))
 import corpus
-import quality
 import recipe
 import servers
 from corpus import Article, Author, index
@@ -196,7 +195,6 @@ def _recipe(engine: Engine) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="100k")
-    parser.add_argument("--data", type=Path, help="a folder of judged collections, for quality beside the recipe's")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where the corpus stays")
     given = parser.parse_args()
@@ -210,9 +208,6 @@ def main() -> None:
         found = run(engine, given.scale, given.queries)
         show(found)
         path.write_text(json.dumps(found, indent=2) + "\n")
-        if given.data:
-            found["quality"] = quality.beside_recipe(engine, given.data)
-            path.write_text(json.dumps(found, indent=2) + "\n")
         engine.dispose()
 
 

@@ -1,22 +1,30 @@
-"""nDCG@10 of hybrid search and of the usual recipe on judged collections, with the same vectors (minilm) in one run.
+"""nDCG@10 of hybrid search and of the usual recipe on judged collections, with the same vectors (minilm) in one run:
+`make bench-recipe DATA=folder`, which writes benchmarks/results/recipe-quality.json.
 
-beside_recipe(engine, Path("data"))     # {"scifact": {"hybrid": 0.72, "recipe plainto": 0.65, ...}, ...}
-
-A collection is indexed once: its schema stays in the database, and a stopped run goes on.
+A collection is indexed once: it stays in the database in the folder .bench (--folder), and a stopped run goes on.
 """
 
+import argparse
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "lexical"))
 import recipe
-from sqlalchemy import Engine, MetaData, Text, func, insert, select, text
+import servers
+from sqlalchemy import Engine, MetaData, Text, create_engine, func, insert, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema
 
 from hybridsearch import HybridSearch, SearchIndex, load_encoder
 from hybridsearch.backfill import backfill
+from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.evaluation import Collection, read_collection
+from hybridsearch.schema import migrate
 
+RESULT = Path(__file__).parents[1] / "results" / "recipe-quality.json"
 COLLECTIONS = ("scifact", "icecat-chorus")
 WORDS: tuple[recipe.Words, ...] = ("plainto", "any")
 
@@ -79,3 +87,24 @@ def _indexed(engine: Engine, schema: str, collection: Collection) -> SearchIndex
             connection.execute(text(statement))
         connection.execute(text(f"analyze {schema}.document, {schema}.document_chunk"))
     return index
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="a folder of judged collections")
+    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where the indexes stay")
+    given = parser.parse_args()
+    folder = (given.folder / "recipe-quality").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    with servers.ours(folder / "postgres") as server:
+        engine = create_engine(sqlalchemy_url(server.address))
+        with engine.begin() as connection:
+            migrate(connection)
+        found = beside_recipe(engine, given.data)
+        engine.dispose()
+    RESULT.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,15 +9,18 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import ColumnElement, and_, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from starlette.exceptions import HTTPException
 
 from examples.fastapi_app.gate import Full, Gate
-from examples.fastapi_app.schemas import Answer, Counted, Problem
+from examples.fastapi_app.schemas import Answer, Counted, Problem, Why
 from examples.fastapi_app.settings import ShopSettings
 from examples.shop.models import Product, products
 from hybridsearch import Facet, HybridSearch, HybridSearchError, QueryError, SearchRecord, StatementTimeout
@@ -69,22 +72,40 @@ async def session(request: Request) -> AsyncIterator[AsyncSession]:
 
 
 Opened = Annotated[AsyncSession, Depends(session)]
-Text = Annotated[str, Query(alias="q", min_length=1, max_length=200, examples=['"laptop bag" -leather'])]
-Limit = Annotated[int, Query(ge=1, le=50)]
-Brand = Annotated[str | None, Query(max_length=80, examples=["HP"])]
-Key = Annotated[int, Path(ge=1, le=2**31 - 1)]
-Price = Annotated[float | None, Query(ge=0, le=1_000_000)]
+Text = Annotated[
+    str,
+    Query(
+        alias="q",
+        min_length=1,
+        max_length=200,
+        description='What is looked for: words, "a phrase", -exclusions, begin*',
+        examples=['"laptop bag" -leather'],
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=50, description="How many products at most")]
+Brand = Annotated[str | None, Query(max_length=80, description="Only of this brand", examples=["HP"])]
+Key = Annotated[int, Path(ge=1, le=2**31 - 1, description="The id of a product")]
+Least = Annotated[float | None, Query(ge=0, le=1_000_000, description="Only from this price on", examples=[20])]
+Most = Annotated[float | None, Query(ge=0, le=1_000_000, description="Only up to this price", examples=[100])]
 
 PRICES = [(None, 20), (20, 50), (50, 100), (100, 200), (200, None)]
+PROBLEMS = {
+    400: "The query cannot be answered; the error says why",
+    422: "A parameter is missing, or is not as described",
+    503: "The search is not available, or busy: come back",
+    504: "There was no answer in time",
+}
 
 app = FastAPI(
     title="The shop's search",
+    description="Products by meaning and by words, in one ranked list.",
+    version=version("hybridsearch"),
     lifespan=lifespan,
-    responses={status: {"model": Problem} for status in (400, 503, 504)},
+    responses={status: {"model": Problem, "description": said} for status, said in PROBLEMS.items()},
 )
 
 
-def chosen(brand: Brand = None, cheapest: Price = None, dearest: Price = None) -> ColumnElement[bool] | None:
+def chosen(brand: Brand = None, cheapest: Least = None, dearest: Most = None) -> ColumnElement[bool] | None:
     """What the buyer has ticked, as a condition that acts inside every leg of the search."""
     conditions = [
         Product.brand == brand if brand is not None else None,
@@ -105,9 +126,11 @@ async def find(opened: Opened, request: Request, q: Text, where: Chosen, limit: 
     return Answer.of(await search.search_async(opened, q, limit=limit, where=where, snippet=True, deadline=deadline))
 
 
-@app.get("/products/{key}/similar")
+@app.get("/products/{key}/similar", responses={404: {"model": Problem, "description": "There is no such product"}})
 async def similar(opened: Opened, key: Key, where: Chosen, limit: Limit = 10) -> Answer:
     """Products like one, by its vectors; no text is encoded."""
+    if await opened.get(Product, key) is None:
+        raise HTTPException(404, f"there is no product {key}")
     return Answer.of(await search.similar_to_async(opened, key, limit=limit, where=where))
 
 
@@ -120,9 +143,9 @@ async def facets(opened: Opened, q: Text, where: Chosen) -> dict[str, list[Count
 
 
 @app.get("/explain")
-async def explain(opened: Opened, q: Text, where: Chosen, limit: Limit = 3) -> list[dict[str, Any]]:
+async def explain(opened: Opened, q: Text, where: Chosen, limit: Limit = 3) -> list[Why]:
     """What the scores are made of: for those who run the shop."""
-    return [one.to_dict() for one in await search.explain_async(opened, q, limit=limit, where=where)]
+    return [Why.of(one) for one in await search.explain_async(opened, q, limit=limit, where=where)]
 
 
 @app.get("/health")
@@ -130,6 +153,22 @@ async def health(opened: Opened) -> dict[str, str]:
     """Whether the database answers."""
     await opened.execute(text("select 1"))
     return {"status": "ok"}
+
+
+@app.get("/", include_in_schema=False)
+async def home() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+@app.exception_handler(HTTPException)
+async def denied(request: Request, error: HTTPException) -> JSONResponse:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+@app.exception_handler(RequestValidationError)
+async def unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
+    said = (f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"error": "; ".join(said)}, 422)
 
 
 @app.exception_handler(HybridSearchError)

@@ -94,7 +94,7 @@ def test_explain_adds_up(service: httpx.Client) -> None:
         ("/search", {"q": "'; drop table product; --"}, 200),
         ("/search", {"q": "bag", "brand": "'\"\\%"}, 200),
         ("/products/0/similar", {}, 422),
-        ("/products/99999999/similar", {}, 400),
+        ("/products/99999999/similar", {}, 404),
         ("/nothing", {}, 404),
     ],
 )
@@ -102,13 +102,20 @@ def test_what_it_refuses(service: httpx.Client, path: str, params: dict[str, Any
     answer = service.get(path, params=params)
     assert answer.status_code == status
     assert "Traceback" not in answer.text
-    if status == 400:
-        assert answer.json()["error"].startswith(("the query", "document 99999999 is not there"))
+    if status != 200:
+        assert list(answer.json()) == ["error"]
+        assert answer.json()["error"].startswith(
+            ("the query", "there is no product", "Not Found", "q: ", *params, "key: ")
+        )
 
 
 def test_its_interface_is_described(service: httpx.Client) -> None:
     described = service.get("/openapi.json").json()
     assert {"/search", "/facets", "/products/{key}/similar", "/explain", "/health"} <= set(described["paths"])
+    for path in described["paths"].values():
+        assert all(parameter["description"] for parameter in path["get"].get("parameters", ()))
+        assert path["get"]["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    assert service.get("/", follow_redirects=True).headers["content-type"].startswith("text/html")
     assert service.get("/docs").status_code == 200
 
 

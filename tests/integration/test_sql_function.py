@@ -1,6 +1,7 @@
 """article_search and hybridsearch.search: what Python finds, from SQL alone."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from tests.support.encoders import WordHashEncoder
 from tests.support.keyed import SHAPES, Shape, declare
 from tests.support.models import articles, fill
 
+CASES = int(os.environ.get("HYBRIDSEARCH_FUZZ", "150"))
 CALL = "select * from article_search(:query, limit_ => :limit, filter => cast(:filter as jsonb), wait_ms => 0)"
 
 
@@ -290,7 +292,7 @@ def connection(shop: Shop) -> Iterator[Any]:
         yield connection
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     query=TEXT,
     column=st.sampled_from(["id", "title", "body"]) | TEXT,

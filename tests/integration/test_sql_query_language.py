@@ -1,5 +1,6 @@
 """The query language from SQL: read as Python reads it, with the same answers."""
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from hybridsearch.settings import Syntax
 from hybridsearch.syntax import PATTERNS, Excluded, Parsed, parse
 from tests.support.models import articles
 
+CASES = int(os.environ.get("HYBRIDSEARCH_FUZZ", "150"))
 CALL = text("select article_id, score, note from article_search(:query, 20, wait_ms => 0, syntax => :syntax)")
 
 # fmt: off
@@ -126,7 +128,7 @@ def test_a_class_of_characters_ends_at_the_same_place_for_both(connection: Conne
     assert read(connection, queries) == list(map(parse, queries))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(query=texts.filter(str.strip))
 def test_both_find_the_same(shop: Both, query: str) -> None:
     shop.agree(query)

@@ -19,6 +19,7 @@ ROWS = [
     ("Forgotten password", "Computers ask for a password."),
     ("Secretproject", "Only the other tenant knows."),
     ("Größe und Straße", "Übergröße"),
+    ("Wireless mouse", "Wired keyboard"),
 ]
 
 
@@ -48,6 +49,7 @@ CASES: list[tuple[str, str | None]] = [
     ('red "oak" -pasword chiar', 'red "oak" -pasword chair'),
     ("compuetrs", "computers"),
     ("übergrösse", "übergröße"),
+    ("wireles", "wireless"),  # as near to wire, the stem of wired
     ("red chair", None),
     ("with the chair", None),
     ("xylophone", None),
