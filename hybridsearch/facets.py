@@ -44,6 +44,7 @@ from hybridsearch.ranking import ranking, within
 
 Over = Literal["fused", "matches"]
 MOST_RANGES = 100
+LARGEST = 1e300  # of the numbers that a range may end at
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,9 @@ def _fits(expression: ColumnElement[Any], bound: Any) -> bool:
         return isinstance(bound, date)
     if isinstance(expression.type, String):
         return isinstance(bound, str) and bound.isprintable()
-    return isinstance(bound, int | float | Decimal) and not isinstance(bound, bool) and isfinite(bound)
+    if not isinstance(bound, int | float | Decimal) or isinstance(bound, bool):
+        return False
+    return abs(bound) <= LARGEST if isinstance(bound, int) else isfinite(bound)
 
 
 def _bound(bound: Any) -> ColumnElement[Any]:

@@ -85,7 +85,7 @@ def _dense(index: SearchIndex, given: Any) -> npt.NDArray[np.float32]:
     try:
         with np.errstate(all="ignore"):  # what becomes infinite is refused below
             vector: npt.NDArray[np.float32] = np.asarray(given, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise QueryError(f"the dense vector is not one of numbers: {error}") from error
     sizes = {index.storage.dimensions, index.encoder.dimensions}
     if vector.ndim != 1 or len(vector) not in sizes:
@@ -110,6 +110,13 @@ def _sparse(index: SearchIndex, given: Any) -> Mapping[int, float]:
     for token, weight in given.items():
         if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < size:
             raise QueryError(f"sparse token {token!r}: give whole numbers from 0 to {size - 1:,}")
-        if not isinstance(weight, int | float | np.number) or not abs(float(weight)) <= MAX_WEIGHT:
-            raise QueryError(f"weight {weight!r} of sparse token {token}: give a finite number")
+        if not isinstance(weight, int | float | np.number) or not _is_weight(weight):
+            raise QueryError(f"weight {repr(weight)[:40]} of sparse token {token}: give a finite number")
     return given
+
+
+def _is_weight(number: Any) -> bool:
+    try:
+        return abs(float(number)) <= MAX_WEIGHT
+    except OverflowError:  # a whole number that no float is as large as
+        return False

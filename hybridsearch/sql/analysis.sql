@@ -9,12 +9,24 @@ returns setof text
 language sql immutable strict parallel safe rows 20
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when length(run.match[1]) = 1 then run.match[1] else substr(run.match[1], place, 2) end
-    from regexp_matches(
-             content,
-             '([\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+)',
-             'g') as run(match),
-         generate_series(1, greatest(length(run.match[1]) - 1, 1)) as place
+    -- substr counts characters from the beginning: of a long run the pairs are taken from the first character on, and from
+    -- the second, in time that grows with its length and not with the square of it.
+    with run as materialized (
+        select found.match[1] as run
+        from regexp_matches(
+                 content,
+                 '([\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+)',
+                 'g') as found(match)
+    )
+    select case when length(run.run) = 1 then run.run else substr(run.run, place, 2) end
+    from run
+    cross join generate_series(1, greatest(length(run.run) - 1, 1)) as place
+    where length(run.run) <= 500
+    union all
+    select pair.match[1]
+    from run
+    cross join lateral (select regexp_matches(run.run, '(..)', 'g') union all select regexp_matches(substr(run.run, 2), '(..)', 'g')) as pair(match)
+    where length(run.run) > 500
 $$;
 comment on function hybridsearch.bigrams(text) is
     'Overlapping character bigrams of the runs written without spaces (Chinese, Japanese, Korean, Thai and kin)';
@@ -73,7 +85,8 @@ as $$
     union all
     select piece.match[1]
     from code, regexp_matches(whole, '([[:alpha:]]{2,}|[[:digit:]]+(?:\.[[:digit:]]+)?)', 'g') as piece(match)
-    where length(piece.match[1]) > 1
+    where length(whole) <= 255         -- no part number is longer; each piece is compared with all parts
+      and length(piece.match[1]) > 1
       and not piece.match[1] = any (string_to_array(translate(whole, '-_/', '...'), '.'))
 $$;
 comment on function hybridsearch.codes(text) is

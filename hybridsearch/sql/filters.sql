@@ -71,9 +71,10 @@ begin
             select coalesce(array_agg(item), '{}')::text
             from jsonb_array_elements_text(case jsonb_typeof(value) when 'array' then value else jsonb_build_array(value) end) as item)));
     elsif jsonb_typeof(value) = 'array' and sign in ('=', '<>') and not is_json then
-        return format(case sign when '=' then '%s = any(array[%s]::%s[])' else '%s <> all(array[%s]::%s[])' end, subject, (
-            select coalesce(string_agg(hybridsearch.typed(name, type_, item), ', '), '')
-            from jsonb_array_elements_text(value) as item), type_);
+        -- All of them at once: there may be a hundred thousand.
+        return format(case sign when '=' then '%s = any(%s)' else '%s <> all(%s)' end, subject, hybridsearch.typed(name, type_ || '[]', (
+            select coalesce(array_agg(item), '{}')::text
+            from jsonb_array_elements_text(value) as item)));
     end if;
     return format('%s %s %s', subject, sign, hybridsearch.typed(name, type_, case when is_json then value::text else value #>> '{}' end));
 end
@@ -91,7 +92,8 @@ begin
     return format('%L::%s', value, type_);
 exception when data_exception or invalid_text_representation or check_violation then
     raise exception using errcode = 'invalid_parameter_value',
-        message = format('filter on "%s": %s is no %s', name, coalesce(quote_literal(value), 'null'), type_);
+        message = format('filter on "%s": %s is no %s', name,
+                         coalesce(quote_literal(case when length(value) > 100 then left(value, 100) || '…' else value end), 'null'), type_);
 end
 $$;
 comment on function hybridsearch.typed(text, text, text) is 'A value of a JSON filter as a literal of a column''s type';

@@ -110,7 +110,7 @@ begin
     from pg_extension as extension
     join pg_namespace as namespace on namespace.oid = extension.extnamespace
     where extension.extname = 'dblink';
-    if wait_ms <= 0 then
+    if wait_ms is null or wait_ms <= 0 then
         answer := 'the query is not among the recent ones, and no time was given to wait for a worker';
     elsif place is null then
         answer := 'the extension dblink, by which a worker is asked, is not installed: create extension dblink';

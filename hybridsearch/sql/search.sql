@@ -59,9 +59,9 @@ as $$
 begin
     if legs is null then
         return known;
-    elsif cardinality(legs) = 0 or not legs <@ known or array_position(legs, null) is not null then
+    elsif cardinality(legs) = 0 or not legs <@ known or exists (select from unnest(legs) as leg where leg is null) then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('legs is %s: give any of %s', legs, array_to_string(known, ', '));
+            message = format('legs is %s: give any of %s', left(legs::text, 100), array_to_string(known, ', '));
     end if;
     return legs;
 end

@@ -36,7 +36,7 @@ comment on function hybridsearch.query_patterns() is 'The regular expressions by
 -- every character is taken as it stands.
 create or replace function hybridsearch.parsed(query text, syntax text default 'web')
 returns table (kind text, content text)
-language plpgsql immutable strict parallel safe rows 3
+language plpgsql immutable parallel safe rows 3
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -44,8 +44,9 @@ declare
     pattern record;
     kinds text[]; contents text[]; words text;
 begin
-    if syntax not in ('web', 'plain') then
-        raise exception using errcode = 'invalid_parameter_value', message = format('syntax is %s: give web or plain', syntax);
+    if syntax is null or syntax not in ('web', 'plain') then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('syntax is %s: give web or plain', coalesce(left(syntax, 100), 'null'));
     elsif syntax = 'web' and query ~ '["“*-]' then
         pattern := hybridsearch.query_patterns();
         select array_agg(is_.kind) filter (where is_.kind is not null),

@@ -85,6 +85,7 @@ VECTOR = [1.0] * DIMENSIONS
         (Query(dense=[VECTOR]), {}, r"the dense vector has shape"),
         (Query(dense=[*VECTOR[1:], float("nan")]), {}, "holds NaN, infinity or numbers beyond"),
         (Query(dense=[*VECTOR[1:], float("inf")]), {}, "holds NaN, infinity or numbers beyond"),
+        (Query(dense=10**400), {}, "the dense vector is not one of numbers"),
         (Query(dense=[*VECTOR[1:], 1e30]), {}, "holds NaN, infinity or numbers beyond"),
         (Query(dense=[0.0] * DIMENSIONS), {}, "0 in every dimension"),
         (Query(dense=[1e-20] * DIMENSIONS), {}, "0 in every dimension"),

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,6 +210,11 @@ def test_the_index_may_be_chosen_by_name(shop: Shop) -> None:
         ("rrf_k => -1", "rrf_k is -1: give a number from 0"),
         ("legs => array['tense']", "legs is {tense}: give any of dense, lexical"),
         ("legs => '{}'", "legs is {}: give any of"),
+        ("legs => array[null, 'dense']", "legs is {NULL,dense}: give any of"),
+        ("syntax => null", "syntax is null: give web or plain"),
+        ("sparse => '{1:1}/5'", 'index "article" has no sparse leg'),
+        ("dense => '[1, 2, 3]'", "dimensions, not 3"),
+        ("""filter => '{"id": [1, "x"]}'""", """filter on "id": '{1,x}' is no integer[]"""),
         ("""weights => '{"dense": -1}'""", 'weight -1 of leg "dense"'),
         ("""weights => '{"dense": 0, "lexical": 0}'""", "all weights are 0"),
         ("""weights => '{"dens": 1}'""", 'weight for an unknown leg "dens"'),
@@ -228,6 +234,68 @@ def test_what_cannot_be_done_is_said(shop: Shop, arguments: str, said: str) -> N
     assert said in str(raised.value.orig)
 
 
+def test_what_is_refused_is_not_repeated_at_length(shop: Shop) -> None:
+    for value in ("x" * 100_000, 10**400, [["x"] * 10_000], [*map(str, range(10_000)), "x"]):
+        with pytest.raises(DBAPIError) as raised:
+            found(shop.engine, "red", filter={"id": value})
+        assert len(str(raised.value.orig).splitlines()[0]) < 200
+
+
+def test_a_filter_may_name_a_hundred_thousand_values(shop: Shop) -> None:
+    every = [row.article_id for row in found(shop.engine, "red chair")]
+    assert [row.article_id for row in found(shop.engine, "red chair", filter={"id": list(range(100_000))})] == every
+    rows = found(shop.engine, "red chair", filter={"title": {"ne": [str(n) for n in range(100_000)]}})
+    assert [row.article_id for row in rows] == every
+
+
+@pytest.mark.parametrize("arguments", ["legs => array[['dense'], ['lexical']]", "legs => array['lexical', 'lexical']"])
+def test_legs_may_be_given_in_any_form(shop: Shop, arguments: str) -> None:
+    with shop.engine.connect() as connection:
+        assert len(connection.exec_driver_sql(f"select * from article_search('red', {arguments}, wait_ms => 0)").all())
+
+
+def test_without_a_time_to_wait_no_worker_is_asked(shop: Shop) -> None:
+    with shop.engine.connect() as connection:
+        notes = connection.scalars(text("select note from article_search('a red oak', wait_ms => null)")).all()
+    assert set(notes) == {"the query is not among the recent ones, and no time was given to wait for a worker"}
+
+
+def test_a_search_that_is_cut_off_leaves_the_session_as_it_was(shop: Shop) -> None:
+    call = text("select * from article_search('red chair', dense => cast(:dense as vector), wait_ms => 0)")
+    values = {"dense": str(WordHashEncoder().encode_queries(["oak table"]).dense[0].tolist())}
+    with shop.engine.connect() as locking, shop.engine.connect() as connection:
+        connection.execute(call, values)
+        before = connection.scalar(text("show hnsw.ef_search"))
+        connection.rollback()
+        locking.execute(text("lock table article_chunk in access exclusive mode"))
+        for _ in range(3):
+            nested = connection.begin_nested()
+            connection.execute(text("set local statement_timeout = '100ms'"))
+            with pytest.raises(DBAPIError, match="statement timeout"):
+                connection.execute(call, values)
+            nested.rollback()
+        locking.rollback()
+        assert len(connection.execute(call, values).all()) == 10
+        assert connection.scalar(text("show hnsw.ef_search")) == before
+
+
+def test_many_sessions_search_at_once(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        connection.execute(text("create extension if not exists dblink"))
+    expected = ranking(shop.engine, shop.index, "red chair", legs=["lexical"])
+
+    def session(number: int) -> None:
+        call = text("select * from article_search(:query, legs => :legs, wait_ms => 2000)")
+        with shop.engine.connect() as connection:
+            for turn in range(5):
+                same(list(connection.execute(call, {"query": "red chair", "legs": ["lexical"]})), expected)
+                rows = connection.execute(call, {"query": f"red {number} {turn}", "legs": ["dense", "lexical"]}).all()
+                assert len(rows) == 10
+
+    with answering(shop.engine, [shop.index]), ThreadPoolExecutor(15) as pool:
+        list(pool.map(session, range(15)))
+
+
 @pytest.mark.parametrize(
     "query", ["", "  \n\t", "'; drop table article; --", "%s %(x)s", "\\", '"', "{{table}}", "🦊 椅子"]
 )
@@ -240,7 +308,7 @@ def test_odd_queries_are_answered(shop: Shop, query: str) -> None:
 def test_a_worker_encodes_for_the_function(shop: Shop) -> None:
     call = text("select * from article_search('a red oak chair', wait_ms => 10000)")
     with shop.engine.begin() as connection:
-        connection.execute(text("create extension dblink"))
+        connection.execute(text("create extension if not exists dblink"))
     with shop.engine.connect() as connection:
         assert {row.note for row in connection.execute(call)} == {"no worker is running that could encode the query"}
     with answering(shop.engine, [shop.index]):

@@ -32,7 +32,7 @@ declare
     former constant text := current_setting('hnsw.iterative_scan', true);     -- null before pgvector 0.8
     former_memory constant text := current_setting('hnsw.scan_mem_multiplier', true);
     near {{dense}} := dense::{{dense}};
-    tokens {{sparse}} := sparse::{{sparse}};
+    tokens {{sparse}};
     words text[]; times int4[];
     allowed int4[];                     -- the documents of which the filter holds; null without one
     unnumbered text[];                  -- the rows of which it holds that have no number yet
@@ -43,6 +43,10 @@ begin
     if searched_for is null then
         return;
     end if;
+    if sparse is not null and 'sparse' <> all({{legs}}) then
+        raise exception using errcode = 'invalid_parameter_value', message = format('index "%s" has no sparse leg', {{name}});
+    end if;
+    tokens := sparse;
     -- The words, without the operators; phrases and exclusions are conditions on rows, as the filter is.
     select min(part.content) filter (where part.kind = 'words') as words,
            array_agg(part.content) filter (where part.kind = 'prefix') as prefixes,
