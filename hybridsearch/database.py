@@ -29,6 +29,8 @@ UNDEFINED_OBJECT = "42704"
 WRONG_DIMENSIONS = "22000"
 NOT_ALLOWED = "42501"
 DISK_FULL = "53100"
+NOT_A_CHARACTER = "22021"
+HALF = "a value of a condition holds half a surrogate pair, which no text in PostgreSQL can: remove it"
 UNREACHABLE = {"08", "28"}  # connection, authorization
 NOT_SERVING = {"57P01", "57P02", "57P03", "3D000"}  # shutting down, crashed, starting, no such database
 VECTOR_OBJECTS = ("vector", "halfvec", "sparsevec", "halfvec_cosine_ops")
@@ -39,8 +41,10 @@ def explained(index: SearchIndex | None = None) -> Iterator[None]:
     """Turn the server's errors that are about us into errors that say what to do; let the others pass."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise QueryError(HALF) from error
     except DBAPIError as error:
-        ours = _ours(error, index)
+        ours = _unsendable(error) or _ours(error, index)
         if ours is None:
             raise
         raise ours from error
@@ -58,6 +62,18 @@ def connecting() -> Iterator[None]:
         raise
     except Exception as error:
         raise _unreachable(_said(error)) from error
+
+
+def _unsendable(error: DBAPIError) -> QueryError | None:
+    """What the driver refuses to send, or the server to read."""
+    said = _said(error.orig)
+    if re.search("number of (parameters|query arguments)", said):
+        return QueryError(f"{said}: give the values of a condition as one array, by any_(), not by in_()")
+    if "surrogates not allowed" in said:
+        return QueryError(HALF)
+    if "cannot contain NUL" in said or getattr(error.orig, "sqlstate", None) == NOT_A_CHARACTER:
+        return QueryError(f"a value of a condition holds a NUL, which no text in PostgreSQL can ({said}): remove it")
+    return None
 
 
 def _said(error: BaseException | None) -> str:

@@ -1,13 +1,16 @@
 """What cannot be answered, stored or reached is one clear error of the library's tree, and leaves no trace."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, URL, Engine, create_engine, func, insert, select, text
+from sqlalchemy import JSON, URL, Engine, Text, any_, cast, create_engine, func, insert, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DataError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import (
@@ -163,6 +166,34 @@ def test_legs_and_weights_are_those_of_the_index(
 ) -> None:
     with pytest.raises(QueryError, match=said):
         shop.search.search(session, "chair", **options)
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+asyncpg"])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["a\0b"], "a value of a condition holds a NUL"),
+        (["\ud800"], "half a surrogate pair"),
+        (list(map(str, range(70_000))), "give the values of a condition as one array"),
+    ],
+    ids=["NUL", "surrogate", "many"],
+)
+def test_values_of_a_condition_that_cannot_be_sent_are_refused(
+    shop: SimpleNamespace, database: URL, driver: str, values: list[str], said: str
+) -> None:
+    async def main() -> None:
+        engine = create_async_engine(database.set(drivername=driver))
+        try:
+            async with AsyncSession(engine) as session:
+                with pytest.raises(QueryError, match=said):
+                    await shop.search.search_async(session, "red", where=shop.Article.title.in_(values))
+                await session.rollback()
+                same = shop.Article.title == any_(cast(literal(["Red chair"], ARRAY(Text)), ARRAY(Text)))
+                assert isinstance(await shop.search.search_async(session, "red", where=same), list)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(main())
 
 
 def test_settings_of_the_environment_are_in_range(shop: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
