@@ -41,7 +41,7 @@ from hybridsearch.presence import present
 from hybridsearch.queue import Limits, backoff, release
 from hybridsearch.requests import answering
 from hybridsearch.stages import step_upkeep, step_vectors, step_words
-from hybridsearch.state import CHANNEL
+from hybridsearch.state import CHANNEL, qualified_name
 from hybridsearch.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 POLL = 5.0  # seconds between looks where nothing is notified
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # seconds before the next attempt, where the server or the encoder is away
 UPKEEP = 12  # polls between looks at what can wait
+REBUILD = 3600.0  # seconds between attempts to build an HNSW index
 STUCK = 4  # calls of an encoder that never returned: only a new process gets rid of them
 
 FATAL = (EncoderMismatch, SchemaMissing, ExtensionMissing)  # what waiting does not mend
@@ -73,6 +74,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._number: int | None = None
         self._building: psycopg.Connection[Any] | None = None
+        self._built: dict[str, float] = {}
 
     def run(self) -> None:
         """Work until `stop` is called. Raises EncoderMismatch, SchemaMissing, ExtensionMissing, and EncoderError
@@ -203,11 +205,14 @@ class Worker:
             pause = UPKEEP * self.poll
 
     def _build(self, index: SearchIndex) -> None:
-        """Build the HNSW index, if there is none and nobody else is going to."""
+        """Build the HNSW index, if there is none and nobody else is going to; one that failed waits for an hour."""
+        if time.monotonic() - self._built.get(qualified_name(index), -REBUILD) < REBUILD:
+            return
         with self._begin() as session:
             graph = abandoned(session, index)
         if graph is not None and not self._stop.is_set():
             logger.info("%s: the HNSW index of %d vectors is missing", index.name, graph.vectors)
+            self._built[qualified_name(index)] = time.monotonic()
             build(self.engine, index, during=self._is_building)
 
     @contextmanager

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, func, insert, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hybridsearch import HybridSearch
@@ -109,6 +110,26 @@ def test_a_worker_builds_a_graph_that_is_missing(engine: Engine, without: Simple
     Worker(engine, [without.index]).once()
     with Session(engine) as session:
         assert (state(session, without.index), freshness(session, without.index).hnsw) == ("valid", True)
+
+
+def test_a_build_that_failed_is_not_tried_again_at_once(engine: Engine, without: SimpleNamespace) -> None:
+    forbidden = """
+        create function forbidden() returns event_trigger language plpgsql as
+        $$ begin raise 'no index today'; end $$;
+        create event trigger forbidden on ddl_command_start when tag in ('CREATE INDEX') execute function forbidden();
+    """
+    with engine.begin() as connection:
+        connection.execute(text(forbidden))
+    worker = Worker(engine, [without.index])
+    with pytest.raises(DBAPIError, match="no index today"):
+        worker.once()
+    worker.once()
+    with engine.begin() as connection:
+        connection.execute(text("drop event trigger forbidden"))
+    worker.once()
+    assert not is_there(engine)
+    Worker(engine, [without.index]).once()
+    assert is_there(engine)
 
 
 def test_a_worker_leaves_the_graph_to_whoever_fills_the_index(engine: Engine, without: SimpleNamespace) -> None:
