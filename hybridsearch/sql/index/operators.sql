@@ -4,8 +4,9 @@
 
 -- The rows that have a phrase, as it is written, in one field; or a word, in any of its forms. A phrase is looked for in the
 -- rows as they are, of those that have all its words; words are looked up among the documents' terms, and of rows that are
--- not indexed yet among those that they have now. A word without a term, such as "the", is in no row.
-create or replace function {{fn:having}}(content text, phrase bool, config regconfig default {{config}})
+-- not indexed yet among those that they have now. A word without a term, such as "the", is in no row. Without `matched` the
+-- rows are those that have the words of the phrase, for a caller who looks for it in some of them alone.
+create or replace function {{fn:having}}(content text, phrase bool, config regconfig default {{config}}, matched bool default true)
 returns table ({{key_definitions}})
 language plpgsql stable rows 1000
 set search_path from current
@@ -13,7 +14,7 @@ set jit = off
 as $$
 #variable_conflict use_variable
 declare
-    pattern constant text := case when phrase then hybridsearch.phrase_pattern(content) end;
+    pattern constant text := case when phrase and matched then hybridsearch.phrase_pattern(content) end;
     asked constant text[] := (
         select array_agg(word.term)
         from hybridsearch.terms(config, case when phrase then hybridsearch.surely_indexed(content) else content end) as word);
@@ -41,7 +42,7 @@ begin
         where pattern is null or {{matching:m,pattern}};
 end
 $$;
-comment on function {{fn:having}}(text, bool, regconfig) is 'The rows that have a phrase, or a word in any of its forms';
+comment on function {{fn:having}}(text, bool, regconfig, bool) is 'The rows that have a phrase, or a word in any of its forms';
 
 -- The 64 shortest terms that begin so, of each prefix.
 create or replace function {{fn:beginning}}(prefixes text[])
