@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from psycopg import Cursor
-from sqlalchemy import Engine, ForeignKey, MetaData, func, insert, inspect, select, text
+from sqlalchemy import Engine, ForeignKey, MetaData, delete, insert, inspect, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.schema import CreateSchema
 
 from hybridsearch import Encoding, Query, SearchIndex
-from hybridsearch.postings import add_documents, compact, prepare
+from hybridsearch.postings import build as build_words
+from hybridsearch.postings import prepare
 from hybridsearch.schema import migrate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lexical"))
@@ -223,29 +224,11 @@ def _hnsw(engine: Engine) -> None:
 
 
 def _lexical(engine: Engine) -> None:
-    documents = index.documents
     with Session(engine) as session:
-        last = session.scalar(select(func.coalesce(func.max(documents.c.article_id), 0))) or 0
-        waiting = 0
-        while rows := session.execute(
-            select(Article.id, Article.body).where(Article.id > last).order_by(Article.id).limit(PAGE)
-        ).all():
-            values = [{"article_id": row.id, "hash": b"", "length": 0.0, "terms": []} for row in rows]
-            statement = insert(documents).returning(documents.c.id, sort_by_parameter_order=True)
-            numbers = list(session.scalars(statement, values))
-            add_documents(session, index, numbers)
+        while build_words(session, index):
             session.commit()
-            last, waiting = rows[-1].id, waiting + len(rows)
-            if waiting >= 2 * PAGE:
-                waiting = 0
-                _merge(session)
-        _merge(session)
-
-
-def _merge(session: Session) -> None:
-    while compact(session, index):
+        session.execute(delete(index.changes))  # what the triggers have noted is done
         session.commit()
-    session.commit()
 
 
 def _analyze(engine: Engine) -> None:
