@@ -69,16 +69,21 @@ def backfill(
                 on_page(page)
                 if throttle is not None:
                     time.sleep(page.read / throttle)
-        with begin() as session:
-            graph = unbuilt(session, index)
-        if graph is not None:
-            on_graph(graph)
-            while not build(engine, index):
-                time.sleep(PATIENCE)
+        _build_graph(engine, begin, index, on_graph)
         if total.written or total.removed:
             with begin() as session:
                 analyze(session, index)
     return total
+
+
+def _build_graph(engine: Engine, begin: Begin, index: SearchIndex, on_graph: Callable[[Estimate], object]) -> None:
+    """Build the graph over a load, if it is missing."""
+    with begin() as session:
+        graph = unbuilt(session, index)
+    if graph is not None:
+        on_graph(graph)
+        while not build(engine, index):
+            time.sleep(PATIENCE)
 
 
 def _pages(
@@ -146,12 +151,11 @@ def upkeep(engine: Engine, index: SearchIndex) -> Upkeep:
         for step in lexical.clean(session, index):
             session.commit()
             cleaned += step
-        if index.encoder.sparse_dimensions is not None:
-            for step in weights.weigh_anew(session, index):
-                session.commit()
-                cleaned += step
-            while weights.weigh(session, index):
-                session.commit()
+        for step in weights.weigh_anew(session, index):
+            session.commit()
+            cleaned += step
+        while weights.weigh(session, index):
+            session.commit()
         analyze(session, index)
         session.commit()
     return Upkeep(merged, cleaned)

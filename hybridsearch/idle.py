@@ -35,8 +35,6 @@ def _clean(begin: Begin, index: SearchIndex) -> Iterator[None]:
 
 def _weigh_anew(begin: Begin, index: SearchIndex) -> Iterator[None]:
     """The same for the encoder's term weights of chunks that are gone."""
-    if index.encoder.sparse_dimensions is None:
-        return
     with begin() as session:
         spans = weights.spans(session, index) if weights.dead_share(session, index) >= WORN else ()
     for span in spans:

@@ -24,7 +24,7 @@ from hybridsearch.words import fill_words, index_words
 Begin = Callable[[], AbstractContextManager[Session]]
 
 MAX_PENDING = 200  # documents that may stay unmerged: each costs a query about 15 microseconds
-MAX_UNWEIGHED = 1000  # chunks whose term weights may: each costs about 4
+MAX_UNWEIGHED = 1000  # chunks whose term weights may: each costs about 5
 
 
 def step_words(begin: Begin, index: SearchIndex, *, wait: bool = False) -> Page | None:
@@ -98,7 +98,4 @@ def step_upkeep(begin: Begin, index: SearchIndex, *, pending: int = MAX_PENDING)
     with begin() as session:
         if engine.waiting(session, index) > pending:
             return engine.compact(session, index) > 0
-    if index.encoder.sparse_dimensions is None:
-        return False
-    with begin() as session:
         return weights.waiting(session, index) > MAX_UNWEIGHED and weights.weigh(session, index) > 0

@@ -140,8 +140,7 @@ def write(session: Session, index: SearchIndex, encoded: Encoded, *, worker: int
         session.execute(delete(chunks).where(and_(*(given.c[name] == chunks.c[name] for name in index.key_names))))
         if rows := [row for key in writable for row in encoded.chunks[key]]:
             session.execute(insert(chunks), rows)
-            if index.encoder.sparse_dimensions is not None:
-                weights.put(session, index, given)
+            weights.put(session, index, given)
         session.execute(
             update(documents)
             .where(and_(*(given.c[name] == documents.c[name] for name in index.key_names)))

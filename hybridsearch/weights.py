@@ -3,7 +3,7 @@
     weigh(session, articles)            # commit, and again while it is not 0
 
 Chunks wait in `<name>_unweighed`, which every query reads. The work is done by SQL functions of the index's own;
-docs/sparse-engine.md has the format.
+docs/sparse-engine.md has the format. Of an encoder without term weights there is nothing to do, and nothing is done.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ SPAN = 1_048_576  # numbers of pieces
 
 def put(session: Session, index: SearchIndex, given: Any) -> None:
     """Let the chunks of documents, given as a FROM element of their keys, wait to be merged."""
+    if not index.sparse_tables:
+        return
     chunks = index.chunks
     same = and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
     waiting = select(chunks.c.id).join_from(given, chunks, same).where(chunks.c.sparse.is_not(None))
@@ -28,15 +30,17 @@ def put(session: Session, index: SearchIndex, given: Any) -> None:
 
 
 def waiting(session: Session, index: SearchIndex) -> int:
-    """Return how many chunks wait to be merged; 0 where the encoder has no term weights."""
-    if index.encoder.sparse_dimensions is None:
+    """Return how many chunks wait to be merged: all there are, where nothing was ever merged."""
+    if not index.sparse_tables:
         return 0
+    if session.scalar(select(index.pieces.c.number).limit(1)) is None:
+        return session.scalar(select(func.count(index.chunks.c.sparse))) or 0
     return session.scalar(select(func.count()).select_from(index.unweighed)) or 0
 
 
 def count(session: Session, index: SearchIndex) -> int:
-    """Return how many postings there are; 0 where the encoder has no term weights."""
-    if index.encoder.sparse_dimensions is None:
+    """Return how many postings there are."""
+    if not index.sparse_tables:
         return 0
     return int(session.scalar(select(func.coalesce(func.sum(index.weights.c.pieces), 0))) or 0)
 
@@ -46,11 +50,15 @@ def weigh(session: Session, index: SearchIndex, *, most: int = BATCH) -> int:
 
     The caller commits, and calls again until it is 0. One at a time merges; readers and writers go on.
     """
+    if not index.sparse_tables:
+        return 0
     return int(session.scalar(select(routine(index, "weigh", cast(most, Integer)))) or 0)
 
 
 def spans(session: Session, index: SearchIndex) -> range:
     """Return the spans of the postings, of 1,048,576 numbers of pieces each."""
+    if not index.sparse_tables:
+        return range(0)
     last = session.scalar(select(func.max(index.pieces.c.number)))
     return range(0 if last is None else last // SPAN + 1)
 
@@ -71,6 +79,8 @@ def weigh_anew(session: Session, index: SearchIndex) -> Iterator[int]:
 
 def dead_share(session: Session, index: SearchIndex) -> float:
     """Return the share of the pieces whose chunks are gone, at least: those beyond the number of chunks."""
+    if not index.sparse_tables:
+        return 0.0
     pieces, chunks = (
         select(func.count()).select_from(table).scalar_subquery() for table in (index.pieces, index.chunks)
     )

@@ -199,6 +199,16 @@ def test_what_is_older_than_the_postings_is_found_and_merged(engine: Engine) -> 
         assert session.scalar(select(func.count()).select_from(shop.index.pieces)) == 310
 
 
+def test_vectors_without_weights_are_merged_once(engine: Engine) -> None:
+    shop = made(engine)
+    with Session(engine) as session:
+        store(session, shop, 1, [{}, {}])
+        assert [weigh(session, shop.index) for _ in range(2)] == [2, 0]
+        assert not session.execute(sparse(shop.index, {1: 1.0}, candidates=5)).all()
+        store(session, shop, 3, [{1: 0.5}])
+        check(session, shop, [{1: 1.0}], (1, 10))
+
+
 def test_a_step_that_is_rolled_back_leaves_everything_as_it_was(engine: Engine) -> None:
     shop, random = made(engine), np.random.default_rng(5)
     with Session(engine) as session:

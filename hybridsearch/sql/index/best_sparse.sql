@@ -21,7 +21,7 @@ as $$
 declare
     t int4[]; w int4[]; unit float8;                    -- the query's tokens, and their weights in units, rounded up
     total float8;                                       -- in units, as all that follows; no sum is higher
-    pending int8[]; pending_scores float8[];            -- the best chunk of the best documents that are not merged
+    waiting int8[]; pending int8[]; pending_scores float8[];            -- the best chunk of the best documents that are not merged
     list_range int4[]; list_token int4[]; list_vector sparsevec[];
     sample int4[]; sums vector[]; share float8; held float8; want float8;
     threshold float8; cut vector; zero constant vector := hybridsearch.constant(0);
@@ -36,15 +36,22 @@ begin
     if t is null then
         return;
     end if;
-    -- 1. What is not merged, compared as it is: all there is before the first merge.
+    -- 1. What is not merged, compared as it is: all there is before the first merge. The ids as an array, and OFFSET 0: each
+    -- is looked up, whatever the planner thinks of their number; a join would compare every chunk there is.
+    if exists (select from {{piece}}) then
+        waiting := array(select u.chunk from {{unweighed}} as u);
+    else
+        waiting := array(select a.id from {{chunk}} as a);
+    end if;
     select array_agg(z.id), array_agg(z.score) into pending, pending_scores
-    from (select (array_agg(c.id order by c.sparse <#> tokens))[1] as id, -min(c.sparse <#> tokens) as score
-          from (select u.chunk from {{unweighed}} as u
-                union
-                select a.id from {{chunk}} as a where not exists (select from {{weight}})) as u
-          join {{chunk}} as c on c.id = u.chunk
+    from (select (array_agg(c.id order by c.distance))[1] as id, -min(c.distance) as score
+          from unnest(waiting) as u(chunk)
+          cross join lateral (select a.id, {{companion_keys:a}}, a.sparse <#> tokens as distance
+                              from {{chunk}} as a
+                              where a.id = u.chunk
+                              offset 0) as c
           join {{table}} as m on {{same_row:m,c}}
-          where c.sparse <#> tokens < 0
+          where c.distance < 0
           group by {{companion_keys:c}}
           order by 2 desc, {{companion_keys:c}}
           limit k) as z;

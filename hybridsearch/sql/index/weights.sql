@@ -18,9 +18,9 @@ declare
     taken int4;
 begin
     perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:weight}}::regclass::oid::int4);
-    if not exists (select from {{weight}}) then
-        -- Nothing was ever merged: what is there may be older than the postings.
-        insert into {{unweighed}} (chunk) select id from {{chunk}} on conflict do nothing;
+    if not exists (select from {{piece}}) then
+        -- Nothing was ever merged: what is there may be older than the postings. (A vector without weights has no posting.)
+        insert into {{unweighed}} (chunk) select id from {{chunk}} where sparse is not null on conflict do nothing;
     end if;
     create temp table hybridsearch_weighed on commit drop as
     with chosen as materialized (
