@@ -235,10 +235,10 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "field_weights": lambda p, _: ", ".join(map(_literal, p.definition.fields.values())),
     # {{words:m}}: the row's words in all fields, each with how much it counts, as a subquery (term, frequency)
     "words": Place.words,
+    "counted": Place.counted,  # the same as one value: words[], frequencies[], length
     # {{matching:m,pattern}}: whether a field of the row matches; {{beginning:prefixes}}: terms that begin so
     "matching": Place.matching,
     "beginning": Place.beginning,
-    "counted": Place.counted,  # the same as one value: words[], frequencies[], length
     # the configuration of queries; {{row_config:m}}: that of a row
     "config": lambda p, _: p.config(),
     "row_config": Place.row_config,

@@ -20,9 +20,9 @@ import psycopg
 import servers
 from measure import Search, summaries, summary, take_turns
 from sqlalchemy import create_engine, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from systems import NoVectors
+from systems import NoVectors, source_index
 
 from hybridsearch import SearchIndex
 from hybridsearch.connect import sqlalchemy_url
@@ -83,19 +83,6 @@ def blocks(count: int) -> Iterator[tuple[int, tuple[Any, Any, Any]]]:
         yield first, model.chunks(min(BLOCK, count - first))
 
 
-def index() -> SearchIndex:
-    class Base(DeclarativeBase):
-        pass
-
-    class Source(Base):
-        __tablename__ = "source"
-
-        id: Mapped[int] = mapped_column(primary_key=True)
-        body: Mapped[str]
-
-    return SearchIndex(Source, ["body"], encoder=SparseVectors())
-
-
 def load(connection: Any, declared: SearchIndex, count: int, queries: Sequence[Weights]) -> tuple[Any, int]:
     """Fill table and chunks; return every product (queries, count), and the number of weights."""
     products, postings = np.zeros((len(queries), count)), 0
@@ -146,7 +133,7 @@ def measure(count: int, asked: int, hnsw: bool) -> dict[str, Any]:
         folder = Path(name)
         folder.chmod(0o755)
         with servers.ours(folder / "ours") as server:
-            declared = index()
+            declared = source_index(encoder=SparseVectors())
             engine = create_engine(sqlalchemy_url(server.address), poolclass=NullPool)
             with engine.begin() as start:
                 migrate(start)

@@ -149,21 +149,27 @@ class NoVectors:
         return []
 
 
+def source_index(**options: Any) -> SearchIndex:
+    """Declare an index on the table `source`."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Source(Base):
+        __tablename__ = "source"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+
+    return SearchIndex(Source, ["body"], **options)
+
+
 class Sql:
     """The lexical leg of this library, on the server."""
 
     def __init__(self, engine: Engine, connection: Connection, config: str) -> None:
-        class Base(DeclarativeBase):
-            pass
-
-        class Source(Base):
-            __tablename__ = "source"
-
-            id: Mapped[int] = mapped_column(primary_key=True)
-            body: Mapped[str]
-
         self.engine, self.connection, self.config = engine, connection, config
-        self.index = SearchIndex(Source, ["body"], encoder=NoVectors(), config=config)
+        self.index = source_index(encoder=NoVectors(), config=config)
 
     def build(self) -> float:
         begun = time.perf_counter()

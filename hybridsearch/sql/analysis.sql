@@ -92,6 +92,19 @@ $$;
 comment on function hybridsearch.codes(text) is
     'Part numbers, model names and measures in a text, lower-cased, whole and in parts';
 
+-- Whether a text has a script that is written without spaces, or what may be a part number: more than words.
+create or replace function hybridsearch.is_unspaced(content text)
+returns boolean
+language sql immutable parallel safe
+return content operator(pg_catalog.~) '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]';
+comment on function hybridsearch.is_unspaced(text) is 'Whether a text has characters of a script that is written without spaces';
+
+create or replace function hybridsearch.is_coded(content text)
+returns boolean
+language sql immutable parallel safe
+return content operator(pg_catalog.~) '[[:digit:]+#]';
+comment on function hybridsearch.is_coded(text) is 'Whether a text has what may be a part number';
+
 -- The terms of a text and how often each occurs: what is indexed, and what is searched for.
 -- config may be null for "no configuration known": the words are then taken as they are ("simple"). A configuration whose
 -- parser is not PostgreSQL's own (zhparser, pg_jieba) gets the runs without spaces as well, and there are no bigrams.
@@ -101,8 +114,8 @@ language plpgsql immutable parallel safe rows 20
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    unspaced boolean := content ~ '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]';
-    coded boolean := content ~ '[[:digit:]+#]';
+    unspaced boolean := hybridsearch.is_unspaced(content);
+    coded boolean := hybridsearch.is_coded(content);
 begin
     config := coalesce(config, 'pg_catalog.simple'::regconfig);
     if unspaced then

@@ -83,8 +83,7 @@ begin
     config := coalesce(config, 'pg_catalog.simple'::regconfig);
     if not exists (select
                    from unnest(contents) as content
-                   where length(content) > 30000
-                      or content ~ '[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff[:digit:]+#]') then
+                   where length(content) > 30000 or hybridsearch.is_unspaced(content) or hybridsearch.is_coded(content)) then
         if cardinality(contents) = 1 then
             select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
             into found.words, found.frequencies, found.length, most
