@@ -5,7 +5,7 @@
 --   range (place >= 0): weights sparsevec(16000), element mod(document, 16000) + 1 = idf * tf / (tf + norm), idf the row's own;
 --   list  (below 0):    codes of the span -1 - place, sorted: (document & 1048575) << 11 | ceil(2047 * tf / (tf + norm)),
 --                       and where a code does not give its tf back, tf in `frequencies` (null where it does);
---   removals (lowest):  documents = minus the number of removed documents that are still in the other rows;
+--   removals (lowest):  documents = minus the number of removed documents that are still in the rows of ranges;
 -- with norm = k1 * (1 - b + b * length / average), all three from `statistics`, where they never change.
 
 select set_config('hybridsearch.search_path', current_setting('search_path'), true),
@@ -75,11 +75,11 @@ begin
          from (select sum(sign) as documents, sum(sign * length::float8) as length from pg_temp.hybridsearch_taken) as x
          returning s.documents, s.average, s.k1, s.b',
         statistics, postings) into strict s;
-    -- Every posting: its tf, its weight and code, and whether it goes to a row of a range.
+    -- Every posting: its tf, its weight and code, and whether it goes to a row of a range, or is to be taken out of one.
     execute format(
         'create temp table hybridsearch_moved on commit drop as
          with posting as materialized (
-             select x.*, x.document / 16000 as range,
+             select x.*, x.document / 16000 as range, -1 - (x.document >> 20) as list,
                     x.tf / (x.tf + x.norm) as weight,
                     greatest(1, ceil(2047 * x.tf / (x.tf + x.norm)))::int4 as code,
                     count(*) over (partition by x.term, x.sign, x.document / 16000) as many
@@ -88,11 +88,13 @@ begin
                    from pg_temp.hybridsearch_taken as taken,
                         unnest(taken.terms, taken.frequencies) as u(term, tf)) as x
          )
-         select m.term, m.range, m.document, m.sign, m.tf, m.weight, m.code, p.idf,
-                p.term_id is not null or m.many >= 64 as sparse,
+         select m.term, m.range, m.list, m.document, m.sign, m.tf, m.weight, m.code, p.idf,
+                case when m.sign > 0 then p.term_id is not null or m.many >= 64
+                     else p.codes[width_bucket((m.document & 1048575) << 11 | 2047, p.codes)] >> 11 is distinct from m.document & 1048575
+                end as sparse,
                 m.code < 2047 and round(m.norm * m.code / nullif(2047 - m.code, 0)) = m.tf as coded
          from posting as m
-         left join %s as p on p.term_id = m.term and p.place = m.range and m.sign > 0',
+         left join %s as p on p.term_id = m.term and p.place = case when m.sign > 0 then m.range else m.list end',
         postings) using s.k1, s.b, s.average;
     -- New rows of ranges take the idf of now.
     execute format(
@@ -117,28 +119,41 @@ begin
          set documents = p.documents + excluded.documents,
              weights = (p.weights::vector + excluded.weights::vector)::sparsevec',
         postings);
+    -- What goes out of a list, goes here, as a code of weight 0; a list that has nothing else goes itself.
     execute format(
-        'insert into %s as p (term_id, place, documents, codes, frequencies)
-         select term, -1 - (document >> 20), count(*),
-                array_agg((document & 1048575) << 11 | code order by document),
-                case when not bool_and(coded) then array_agg(case when not coded then tf::real end order by document) end
-         from pg_temp.hybridsearch_moved
-         where sign > 0 and not sparse
-         group by term, document >> 20
+        'with change as materialized (
+             select term, list, count(*) filter (where sign < 0) as gone, count(*) filter (where sign > 0) as come,
+                    array_agg((document & 1048575) << 11 | case when sign > 0 then code else 0 end order by document, sign) as codes,
+                    case when not bool_and(coded or sign < 0)
+                         then array_agg(case when sign > 0 and not coded then tf::real end order by document, sign) end as frequencies
+             from pg_temp.hybridsearch_moved
+             where not sparse
+             group by term, list
+         ),
+         emptied as (
+             delete from %1$s as p using change as c
+             where p.term_id = c.term and p.place = c.list and c.come = 0 and p.documents = c.gone
+             returning p.term_id, p.place
+         )
+         insert into %1$s as p (term_id, place, documents, codes, frequencies)
+         select term, list, come, codes, frequencies
+         from change
+         where (term, list) not in (table emptied)
          on conflict (term_id, place) do update
-         set documents = p.documents + excluded.documents,
-             (codes, frequencies) = (
-                 select array_agg(x.code order by x.code),
-                        case when p.frequencies is not null or excluded.frequencies is not null then array_agg(x.tf order by x.code) end
-                 from (select * from unnest(p.codes, p.frequencies)
-                       union all
-                       select * from unnest(excluded.codes, excluded.frequencies)) as x(code, tf))',
+         set (documents, codes, frequencies) = (
+                 select count(*), array_agg(x.code order by x.code),
+                        case when bool_or(x.tf is not null) then array_agg(x.tf order by x.code) end
+                 from (select u.code, u.tf, min(u.code & 2047) over (partition by u.code >> 11) as least
+                       from (select * from unnest(p.codes, p.frequencies)
+                             union all
+                             select * from unnest(excluded.codes, excluded.frequencies)) as u(code, tf)) as x
+                 where x.least > 0)',
         postings);
     execute format(
         'insert into %s as p (term_id, place, documents)
          select term, $1, -count(*)
          from pg_temp.hybridsearch_moved
-         where sign < 0
+         where sign < 0 and sparse
          group by term
          on conflict (term_id, place) do update
          set documents = p.documents + excluded.documents',
@@ -149,7 +164,7 @@ begin
          select p.term_id as term, p.place as list, m.range,
                 width_bucket(m.lowest, p.codes) as below, width_bucket(m.highest, p.codes) as upto,
                 p.codes, p.frequencies
-         from (select distinct term, -1 - (document >> 20) as list, range,
+         from (select distinct term, list, range,
                       (greatest(range * 16000, (document >> 20) << 20) & 1048575) << 11 as lowest,
                       (least(range * 16000 + 15999, ((document >> 20) << 20) + 1048575) & 1048575) << 11 | 2047 as highest
                from pg_temp.hybridsearch_moved
