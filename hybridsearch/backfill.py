@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -24,6 +25,7 @@ from hybridsearch.postings import BATCH
 from hybridsearch.presence import present
 from hybridsearch.queue import Limits, outstanding, release
 from hybridsearch.stages import Begin, step_fill, step_upkeep, step_vectors, step_words
+from hybridsearch.vacuum import Sweeper
 from hybridsearch.vectors import probe
 
 PATIENCE = 0.2  # seconds between looks at what other workers are doing
@@ -143,17 +145,16 @@ class Upkeep:
 def upkeep(engine: Engine, index: SearchIndex) -> Upkeep:
     """Merge everything that is pending, drop what belongs to removed documents; searches and writers go on."""
     merged = cleaned = 0
-    lexical = engine_of(index)
+    lexical, sweeper = engine_of(index), Sweeper(engine)
     with explained(index), Session(engine) as session:
         while step := lexical.compact(session, index):
             session.commit()
             merged += step
-        for step in lexical.clean(session, index):
+            sweeper.sweep(index)
+        for step in chain(lexical.clean(session, index), weights.weigh_anew(session, index)):
             session.commit()
             cleaned += step
-        for step in weights.weigh_anew(session, index):
-            session.commit()
-            cleaned += step
+            sweeper.sweep(index)
         while weights.weigh(session, index):
             session.commit()
         analyze(session, index)

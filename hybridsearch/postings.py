@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, Text, cast, func, literal, select
+from sqlalchemy import Integer, Text, cast, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -67,12 +67,20 @@ def rebuild(session: Session, index: SearchIndex, *, most: int = STEP) -> Iterat
     Documents get new numbers, without gaps, with the idf of now; what belongs to removed documents goes. The caller
     commits after each step; readers go on, the words of changed rows wait.
     """
+    before = end(session, index)
+    while step := rebuild_part(session, index, before, most=most):
+        yield step
+
+
+def end(session: Session, index: SearchIndex) -> int:
+    """Return the number after the last document's."""
+    return (session.scalar(select(func.max(index.documents.c.id))) or 0) + 1
+
+
+def rebuild_part(session: Session, index: SearchIndex, before: int, *, most: int) -> int:
+    """Write the lowest ranges anew, of documents below a number; return how many they had, 0 at the end."""
     lock(session, index, "words")
-    last = session.scalar(select(func.max(index.documents.c.id))) or 0
-    arguments = (cast(last + 1, Integer), cast(most, Integer))
-    while step := session.scalar(select(routine(index, "rebuild", *arguments))):
-        yield int(step)
-        lock(session, index, "words")
+    return int(session.scalar(select(routine(index, "rebuild", cast(before, Integer), cast(most, Integer)))) or 0)
 
 
 def is_spread(session: Session, index: SearchIndex) -> bool:
@@ -101,18 +109,23 @@ class Part:
     highest: int = -1
 
 
-LISTS = 100_000  # terms whose lists one step cleans
+LISTS = 100_000  # terms that one step looks at
 
 
 def parts(session: Session, index: SearchIndex) -> list[Part]:
     """Return the parts of the postings."""
     last = session.scalar(select(func.max(index.postings.c.place)))
-    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
     if last is None:
         return []
     # The lists belong to no range.
-    lists = [Part(-1, lowest, lowest + LISTS - 1) for lowest in range(1, terms + 1, LISTS)]
+    lists = [Part(-1, terms[0], terms[-1]) for terms in term_parts(session, index)]
     return lists + [Part(number) for number in range(max(last, -1) + 1)]
+
+
+def term_parts(session: Session, index: SearchIndex) -> list[range]:
+    """Return the numbers of the terms in parts of which one step takes one."""
+    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
+    return [range(lowest, lowest + LISTS) for lowest in range(1, terms + 1, LISTS)]
 
 
 def clean_part(session: Session, index: SearchIndex, part: Part) -> int:
@@ -131,20 +144,48 @@ def clean(session: Session, index: SearchIndex) -> Iterator[int]:
 
 
 def dead_share(session: Session, index: SearchIndex) -> float:
-    """Estimate the share of the postings that belongs to removed documents, by some terms: cheap for any index."""
-    terms = session.scalar(select(func.max(index.terms.c.id))) or 0
-    sample = random.sample(range(1, terms + 1), min(terms, SAMPLE))
-    held = index.postings.c.documents
+    """Estimate the share of the postings that belongs to removed documents, by the terms of some: cheap for any index.
+
+    By those terms, as they are mostly in rows of ranges: in lists nothing is dead.
+    """
+    number = index.documents.c.id
+    first, last = session.execute(select(func.min(number), func.max(number))).one()
+    if first is None:
+        return float(session.scalar(select(exists(select(index.postings.c.place)))) or 0)
+    some = select(index.documents.c.terms).where(number >= random.randint(first, last)).order_by(number).limit(SAMPLE)
+    held, terms = index.postings.c.documents, select(func.unnest(some.subquery().c.terms))
     found, dead = session.execute(
         select(func.sum(func.greatest(held, 0)), func.sum(func.greatest(-held, 0))).where(
-            index.postings.c.term_id == func.any(_array(sample, Integer))
+            index.postings.c.term_id.in_(terms)
         )
     ).one()
     return float(dead / found) if found else 0.0
 
 
-SAMPLE = 1000  # terms
-WORN = 1 / 3  # share of dead postings that is worth cleaning while there is nothing else to do
+SAMPLE = 20  # documents
+
+
+def forget_terms(session: Session, index: SearchIndex, lowest: int, highest: int) -> int:
+    """Drop the words that are in no document any more, of some; return how many. The caller commits."""
+    lock(session, index, "words")  # who adds documents has looked their words up
+    tables = (index.terms, index.postings, index.pending)
+    return int(_call(session, "forget_terms", *map(relation, tables), lowest, highest))
+
+
+def unused_share(session: Session, index: SearchIndex) -> float:
+    """Estimate the share of the words that are in no document any more, by some: cheap for any index."""
+    last = session.scalar(select(func.max(index.terms.c.id))) or 0
+    sample = random.sample(range(1, last + 1), min(last, TERMS))
+    term = index.terms.c.id
+    unused = ~exists(select(index.postings.c.place).where(index.postings.c.term_id == term))
+    found, without = session.execute(
+        select(func.count(), func.count().filter(unused)).where(term == func.any(_array(sample, Integer)))
+    ).one()
+    return float(without / found) if found else 0.0
+
+
+TERMS = 2000
+WORN = 1 / 3  # share of what is of no use that is worth cleaning while there is nothing else to do
 
 
 def pending_count(session: Session, index: SearchIndex) -> int:

@@ -6,8 +6,8 @@
         yield
 
 One loop indexes words as soon as they are committed, another encodes; a third listens, and wakes them. Without a
-notification they look by themselves every few seconds. A fourth does what can wait, now and then: it cleans, and
-builds an HNSW index that is missing. What a worker has begun when it dies, another does.
+notification they look by themselves every few seconds. A fourth does what can wait: it vacuums after merges, and now
+and then it cleans, and builds an HNSW index that is missing. What a worker has begun when it dies, another does.
 """
 
 import logging
@@ -42,6 +42,7 @@ from hybridsearch.queue import Limits, backoff, release
 from hybridsearch.requests import answering
 from hybridsearch.stages import step_upkeep, step_vectors, step_words
 from hybridsearch.state import CHANNEL, qualified_name
+from hybridsearch.vacuum import Sweeper
 from hybridsearch.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 POLL = 5.0  # seconds between looks where nothing is notified
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # seconds before the next attempt, where the server or the encoder is away
 UPKEEP = 12  # polls between looks at what can wait
+SWEEP = 1.0  # seconds between looks at what merges have left: the server counts it so often
 REBUILD = 3600.0  # seconds between attempts to build an HNSW index
 STUCK = 4  # calls of an encoder that never returned: only a new process gets rid of them
 
@@ -73,7 +75,9 @@ class Worker:
         self._wakes: dict[str, threading.Event] = {name: threading.Event() for name in ("words", "vectors")}
         self._failure: BaseException | None = None
         self._number: int | None = None
-        self._building: psycopg.Connection[Any] | None = None
+        self._merged = threading.Event()
+        self._sweeper = Sweeper(engine, self._may_take_long)
+        self._long: psycopg.Connection[Any] | None = None
         self._built: dict[str, float] = {}
 
     def run(self) -> None:
@@ -90,7 +94,7 @@ class Worker:
                 while thread.is_alive():
                     thread.join(0.2)  # in steps, between which Python sees to signals
                     self._watch.check()
-                    self._give_up_building()
+                    self._cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -98,6 +102,7 @@ class Worker:
         """Let `run` return when the batches at hand are finished; a signal handler may call it."""
         self._stop.set()
         self._wake()
+        self._merged.set()
 
     def once(self) -> None:
         """Do what there is to do now, without listening. Raises as `run`, and what that waits for."""
@@ -109,8 +114,9 @@ class Worker:
                     pass
                 while step_upkeep(self._begin, index):
                     pass
+                self._sweeper.sweep(index)
                 for _ in idle(self._begin, index):
-                    pass
+                    self._sweeper.sweep(index)
                 self._build(index)
 
     @contextmanager
@@ -194,15 +200,25 @@ class Worker:
                     self._wakes["vectors"].wait(min(self.poll, 1.0))
 
     def _upkeep(self) -> None:
-        pause = self.poll
-        while not self._stop.wait(pause):
+        due = time.monotonic() + self.poll
+        while not self._stop.is_set():
+            self._merged.wait(max(0.0, due - time.monotonic()))
+            self._merged.clear()
             for index in self.indexes:
-                with explained(index):
-                    for _ in idle(self._begin, index):
-                        if self._stop.is_set():
-                            return
-                    self._build(index)
-            pause = UPKEEP * self.poll
+                self._sweeper.sweep(index)
+            if time.monotonic() >= due:
+                for index in self.indexes:
+                    self._idle(index)
+                due = time.monotonic() + UPKEEP * self.poll
+            self._stop.wait(SWEEP)
+
+    def _idle(self, index: SearchIndex) -> None:
+        with explained(index):
+            for _ in idle(self._begin, index):
+                self._sweeper.sweep(index)
+                if self._stop.is_set():
+                    return
+            self._build(index)
 
     def _build(self, index: SearchIndex) -> None:
         """Build the HNSW index, if there is none and nobody else is going to; one that failed waits for an hour."""
@@ -213,24 +229,24 @@ class Worker:
         if graph is not None and not self._stop.is_set():
             logger.info("%s: the HNSW index of %d vectors is missing", index.name, graph.vectors)
             self._built[qualified_name(index)] = time.monotonic()
-            build(self.engine, index, during=self._is_building)
+            build(self.engine, index, during=self._may_take_long)
 
     @contextmanager
-    def _is_building(self, connection: Connection) -> Iterator[None]:
+    def _may_take_long(self, connection: Connection) -> Iterator[None]:
         driver = connection.connection.dbapi_connection
         assert isinstance(driver, psycopg.Connection)
-        self._building = driver
+        self._long = driver
         try:
             yield
         finally:
-            self._building = None
+            self._long = None
 
-    def _give_up_building(self) -> None:
+    def _cancel(self) -> None:
         """Cancel what may take an hour, once the worker is to end; another worker begins it anew."""
-        building = self._building
-        if self._stop.is_set() and building is not None:
+        long = self._long
+        if self._stop.is_set() and long is not None:
             with suppress(psycopg.Error):
-                building.cancel_safe(timeout=5)
+                long.cancel_safe(timeout=5)
 
     def _prepare(self, index: SearchIndex) -> None:
         with explained(index), self._begin() as session:
@@ -239,7 +255,9 @@ class Worker:
     def _word_step(self, index: SearchIndex) -> bool:
         with explained(index):
             done = step_words(self._begin, index) is not None
-            return step_upkeep(self._begin, index) or done
+            if merged := step_upkeep(self._begin, index):
+                self._merged.set()
+            return merged or done
 
     def _vector_step(self, index: SearchIndex, worker: int) -> bool:
         with explained(index):

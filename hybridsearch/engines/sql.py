@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.orm import Session
 
 from hybridsearch import postings
+from hybridsearch.companions import RANGE
 from hybridsearch.engines.base import Statistics
 from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
@@ -40,17 +41,36 @@ class SqlEngine:
         return postings.compact(session, index)
 
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
-        """Drop the postings of removed documents; where those that are left are far apart, bring them together."""
+        """Drop the postings of removed documents, then words that are in none; gather documents that are far apart."""
         yield from postings.clean(session, index)
-        if postings.is_spread(session, index):
-            for _ in postings.rebuild(session, index):
-                yield 0
+        for step in (*self._gathering(session, index), *self._forgetting(session, index)):
+            step(session)
+            yield 0
 
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
-        """Where a third of the postings is dead, clean them part by part."""
-        if postings.dead_share(session, index) < postings.WORN:
+        """Do so where a third of the postings is dead, documents are far apart, a third of the words in no document."""
+        steps = list(self._gathering(session, index))
+        if not steps and postings.dead_share(session, index) >= postings.WORN:
+            steps = [partial(postings.clean_part, index=index, part=part) for part in postings.parts(session, index)]
+        if postings.unused_share(session, index) >= postings.WORN:
+            steps += self._forgetting(session, index)
+        return steps
+
+    @staticmethod
+    def _forgetting(session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
+        """Return the steps that drop words of no document."""
+        parts = postings.term_parts(session, index)
+        return [partial(postings.forget_terms, index=index, lowest=part[0], highest=part[-1]) for part in parts]
+
+    @staticmethod
+    def _gathering(session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
+        """Return the steps of a rebuild that leaves room to vacuum between them; none where it is not worth it."""
+        if not postings.is_spread(session, index):
             return []
-        return [partial(postings.clean_part, index=index, part=part) for part in postings.parts(session, index)]
+        before = postings.end(session, index)
+        count = session.scalar(select(func.count()).select_from(index.documents)) or 0
+        most = max(RANGE, count // 16)
+        return [partial(postings.rebuild_part, index=index, before=before, most=most)] * (count // most + 2)
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Count the pending documents and removals."""

@@ -304,4 +304,32 @@ $$;
 comment on function hybridsearch.clean(regclass, regclass, int4, int4, int4) is
     'Drop the postings of removed documents from one range and from the lists of some terms';
 
+-- Drop the words from `lowest` to `highest` that are in no document any more; return how many. None while somebody adds
+-- documents, who has looked their words up.
+create or replace function hybridsearch.forget_terms(terms regclass, postings regclass, pending regclass, lowest int4, highest int4)
+returns int4
+language plpgsql
+set search_path from current
+set jit = off
+as $$
+declare
+    gone int4;
+begin
+    perform pg_advisory_xact_lock(x'68796272'::int4, postings::oid::int4);
+    if not pg_try_advisory_xact_lock(x'68796272'::int4, terms::oid::int4) then
+        return 0;
+    end if;
+    execute format(
+        'delete from %s as t
+         where t.id between $1 and $2
+           and not exists (select from %s as p where p.term_id = t.id)
+           and t.id not in (select unnest(w.terms) from %s as w)',
+        terms, postings, pending) using lowest, highest;
+    get diagnostics gone = row_count;
+    return gone;
+end
+$$;
+comment on function hybridsearch.forget_terms(regclass, regclass, regclass, int4, int4) is
+    'Drop the words of a lexical index, of some, that are in no document any more';
+
 select set_config('search_path', current_setting('hybridsearch.search_path'), true);

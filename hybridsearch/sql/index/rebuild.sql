@@ -33,26 +33,35 @@ begin
     with ranges as (
         delete from {{posting}} where place between lowest / 16000 and highest / 16000 returning term_id, documents as n
     ),
-    lists as (
+    lists as materialized (
+        select p.term_id, p.place, p.documents, c.below, c.upto
+        from {{posting}} as p
+        cross join lateral (select (-1 - p.place) << 20 as first offset 0) as span
+        cross join lateral (
+            select width_bucket(greatest(lowest - span.first, 0) << 11, p.codes) as below,
+                   width_bucket(least(highest - span.first, 1048575) << 11 | 2047, p.codes) as upto
+            offset 0) as c
+        where p.place between -1 - (highest >> 20) and -1 - (lowest >> 20) and c.upto > c.below
+    ),
+    -- Written once: what has nothing else, below, by the build alone.
+    emptied as (
+        delete from {{posting}} as p
+        using lists as l
+        where p.term_id = l.term_id and p.place = l.place and l.upto - l.below = l.documents
+    ),
+    cut as (
         update {{posting}} as p
-        set codes = coalesce(x.codes, '{}'), frequencies = x.frequencies, documents = coalesce(cardinality(x.codes), 0)
-        from (select o.term_id, o.place, o.documents, y.codes, y.frequencies
-              from {{posting}} as o
-              cross join lateral (
-                  select array_agg(u.code order by u.code) as codes,
-                         case when bool_or(u.tf is not null) then array_agg(u.tf order by u.code) end as frequencies
-                  from unnest(o.codes, o.frequencies) as u(code, tf)
-                  where (u.code >> 11) + (-1 - o.place) * 1048576 not between lowest and highest) as y
-              where o.place between -1 - (highest >> 20) and -1 - (lowest >> 20)
-              offset 0) as x
-        where p.term_id = x.term_id and p.place = x.place and coalesce(cardinality(x.codes), 0) < x.documents
-        returning p.term_id, x.documents - p.documents as n
+        set codes = p.codes[: l.below] || p.codes[l.upto + 1 :],
+            frequencies = p.frequencies[: l.below] || p.frequencies[l.upto + 1 :],
+            documents = l.documents - (l.upto - l.below)
+        from lists as l
+        where p.term_id = l.term_id and p.place = l.place and l.upto - l.below < l.documents
     ),
     removed as (
         select g.term_id, sum(g.n) as n
         from (table ranges
               union all
-              table lists
+              select term_id, upto - below from lists
               union all
               select term, -1 from pg_temp.hybridsearch_renewed, unnest(terms) as term where merged) as g
         group by g.term_id

@@ -13,12 +13,17 @@ as $$
 declare
     d int4[]; t text[]; f real[];
 begin
+    -- Nobody drops words until these are written; a snapshot of before may show words that were.
+    perform pg_advisory_xact_lock_shared(x'68796272'::int4, {{literal:term}}::regclass::oid::int4);
     select array_agg(entry.id), array_agg(entry.term), array_agg(entry.frequency) into d, t, f
     from (select doc.id, word.term, word.frequency
           from {{document}} as doc
           join {{table}} as m on {{same_row:m,doc}}
           cross join lateral {{words:m}} as word
           where doc.id = any(numbers)) as entry;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform from {{term}} as known where known.term = any(t) for key share;
+    end if;
     -- In the order of the terms, so that two writers who bring the same new words cannot deadlock.
     insert into {{term}} (term)
     select distinct word collate "C" as word

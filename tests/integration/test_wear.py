@@ -1,0 +1,177 @@
+"""What updates leave behind, and how it goes: words of no document, numbers far apart, the space of dead rows."""
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, func, select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from hybridsearch.idle import idle
+from hybridsearch.lexical import lexical
+from hybridsearch.postings import compact, dead_share, forget_terms, is_spread, unused_share
+from hybridsearch.vacuum import Sweeper
+from tests.support.models import articles
+from tests.support.shelf import drop, put
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Any:
+    declared = articles(config="simple")
+    declared.Base.metadata.create_all(engine)
+    return declared
+
+
+def texts(session: Session, shop: Any, first: int, bodies: Iterable[str]) -> None:
+    put(session, shop, [{"id": first + place, "title": "", "body": body} for place, body in enumerate(bodies)])
+    session.commit()
+
+
+def merge(session: Session, shop: Any) -> None:
+    while compact(session, shop.index):
+        session.commit()
+
+
+def found(session: Session, shop: Any, query: str) -> list[int]:
+    return sorted(row[0] for row in session.execute(lexical(shop.index, query, candidates=100)))
+
+
+def words(session: Session, shop: Any) -> set[str]:
+    return set(session.scalars(select(shop.index.terms.c.term)))
+
+
+def test_words_of_no_document_go_and_may_come_back(session: Session, shop: Any) -> None:
+    texts(session, shop, 1, ["red chair", "red table", "blue sofa"])
+    merge(session, shop)
+    drop(session, shop, 2)
+    session.commit()
+    assert forget_terms(session, shop.index, 1, 10**6) == 0  # the removal waits, and knows its words by their numbers
+    session.commit()
+    merge(session, shop)
+    assert unused_share(session, shop.index) == pytest.approx(1 / 5)
+    texts(session, shop, 4, ["green"])
+    assert forget_terms(session, shop.index, 1, 10**6) == 1  # the word of a document that waits stays
+    session.commit()
+    assert words(session, shop) == {"red", "chair", "blue", "sofa", "green"}
+    texts(session, shop, 5, ["a green table"])
+    merge(session, shop)
+    assert [found(session, shop, word) for word in ("table", "green", "red")] == [[5], [4, 5], [1]]
+
+
+def test_words_that_somebody_is_writing_documents_with_stay(engine: Engine, session: Session, shop: Any) -> None:
+    texts(session, shop, 1, ["red chair", "blue sofa"])
+    merge(session, shop)
+    drop(session, shop, 1)
+    merge(session, shop)
+    session.commit()
+    put(session, shop, [{"id": 3, "title": "", "body": "chair"}])
+    with Session(engine) as other, other.begin():
+        assert forget_terms(other, shop.index, 1, 10**6) == 0
+    session.commit()
+    with Session(engine) as other, other.begin():
+        assert forget_terms(other, shop.index, 1, 10**6) == 1
+    assert found(session, shop, "red chair") == [3]
+
+
+def test_a_snapshot_that_shows_words_which_are_gone_cannot_write_documents_with_them(
+    engine: Engine, session: Session, shop: Any
+) -> None:
+    texts(session, shop, 1, ["red chair", "blue sofa"])
+    merge(session, shop)
+    drop(session, shop, 1)
+    merge(session, shop)
+    session.commit()
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    assert "chair" in words(session, shop)
+    with Session(engine) as other, other.begin():
+        assert forget_terms(other, shop.index, 1, 10**6) == 2
+    with pytest.raises(OperationalError, match="could not serialize"):
+        put(session, shop, [{"id": 3, "title": "", "body": "chair"}])
+    session.rollback()
+    texts(session, shop, 3, ["chair"])
+    assert found(session, shop, "red chair") == [3]
+
+
+def test_a_worker_with_nothing_else_to_do_drops_what_is_of_no_use(engine: Engine, session: Session, shop: Any) -> None:
+    often = " ".join(f"often{letter}" for letter in "abcdefgh")
+    texts(session, shop, 1, [f"{often} own{chr(97 + key // 26)}{chr(97 + key % 26)}" for key in range(200)])
+    merge(session, shop)
+    begin = sessionmaker(engine).begin
+    assert dead_share(session, shop.index) == unused_share(session, shop.index) == 0
+    session.commit()
+    assert list(idle(begin, shop.index)) == []
+    for key in range(1, 121):
+        drop(session, shop, key)
+    merge(session, shop)
+    assert dead_share(session, shop.index) > 1 / 3 < unused_share(session, shop.index)
+    session.commit()
+    assert list(idle(begin, shop.index)) != []
+    assert dead_share(session, shop.index) == unused_share(session, shop.index) == 0
+    assert len(words(session, shop)) == 8 + 80
+    session.commit()
+    assert list(idle(begin, shop.index)) == []
+
+
+def test_a_worker_gathers_documents_whose_numbers_are_far_apart(engine: Engine, session: Session, shop: Any) -> None:
+    sequence = func.pg_get_serial_sequence(shop.index.documents.name, "id")
+    for first in (1, 101, 201):
+        texts(session, shop, first, ["red chair"] * 99 + ["blue"])
+        session.execute(select(func.setval(sequence, first * 1000)))
+    merge(session, shop)
+    assert is_spread(session, shop.index)
+    session.commit()
+    for _ in idle(sessionmaker(engine).begin, shop.index):
+        assert found(session, shop, "blue") == [100, 200, 300]
+        session.commit()
+    assert not is_spread(session, shop.index)
+    number = shop.index.documents.c.id
+    assert session.scalar(select(func.max(number) - func.min(number))) == 299
+    assert found(session, shop, "blue") == [100, 200, 300]
+
+
+def worn(session: Session, *, live: int) -> None:
+    """Leave dead rows in the table of documents, as many as live ones, and let the server count them at once."""
+    session.execute(text("alter table article_document set (autovacuum_enabled = off)"))
+    session.execute(
+        text("""
+            insert into article_document (article_id, hash, length, terms)
+            select n, sha256(n::text::bytea), 0, array_fill(n, array[50]) from generate_series(1, :live) as n
+            on conflict (article_id) do update set length = article_document.length + 1"""),
+        {"live": live},
+    )
+    session.execute(text("select pg_stat_force_next_flush()"))
+    session.commit()
+
+
+def test_the_space_of_dead_rows_is_used_again(engine: Engine, session: Session, shop: Any) -> None:
+    sizes = []
+    worn(session, live=20_000)
+    for _ in range(6):
+        assert Sweeper(engine).sweep(shop.index) == ["article_document"] * bool(sizes)
+        sizes.append(session.scalar(text("select pg_total_relation_size('article_document')")))
+        worn(session, live=20_000)
+    assert sizes[-1] < 2.5 * sizes[0]
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_tables_of_somebody_else_are_left_to_autovacuum(
+    database: URL, session: Session, shop: Any, owner: bool
+) -> None:
+    worn(session, live=20_000)
+    worn(session, live=20_000)
+    role = f"keeper_{random.randrange(10**9)}"
+    session.execute(text(f"create role {role} login"))
+    if owner:
+        session.execute(text(f"grant all on schema public to {role}"))
+        session.execute(text(f"alter table article_document owner to {role}"))
+    session.commit()
+    engine = create_engine(database.set(username=role))
+    try:
+        assert Sweeper(engine).sweep(shop.index) == ["article_document"] * owner
+    finally:
+        engine.dispose()
+        session.execute(text(f"drop owned by {role}"))
+        session.execute(text(f"drop role {role}"))
+        session.commit()
