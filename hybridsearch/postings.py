@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, Text, cast, exists, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Text, cast, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.state import lock
 
 BATCH = 16_000  # documents that one step of compaction merges, at most
+STRAYS = 1000  # documents that one step gathers
 STEP = 1_048_576  # rows that one step of a build takes, at most: a list is written once
 
 
@@ -86,8 +87,35 @@ def rebuild_part(session: Session, index: SearchIndex, before: int, *, most: int
 def is_spread(session: Session, index: SearchIndex) -> bool:
     """Return whether the documents' numbers span more than twice the ranges that they need: each costs a query time."""
     number = index.documents.c.id
-    first, last, count = session.execute(select(func.min(number), func.max(number), func.count())).one()
-    return bool(count) and (last - first) // RANGE > 2 * (count // RANGE) + 1
+    return bool(session.scalar(select(func.min(number) < _outlying(session, index))))
+
+
+def _outlying(session: Session, index: SearchIndex) -> int:
+    """Return the number below which documents should not be: twice the ranges that they need from the end."""
+    number = index.documents.c.id
+    last, count = session.execute(select(func.max(number), func.count())).one()
+    return int((last or 0) // RANGE - 2 * (count // RANGE) - 1) * RANGE
+
+
+def gather(session: Session, index: SearchIndex, *, most: int = STRAYS) -> int:
+    """Let some documents whose numbers are far from the others' have the next ones; return how many, 0 at the end.
+
+    What they have in the ranges that they leave is dead. The caller commits; the words of changed rows wait.
+    """
+    lock(session, index, "words")
+    number = index.documents.c.id
+    outlying = number < _outlying(session, index)
+    strays = list(session.scalars(select(number).where(outlying).order_by(number).limit(most)))
+    moved = session.scalar(select(routine(index, "renumber", _array(strays, Integer)))) if strays else 0
+    while moved and compact(session, index):
+        pass
+    return int(moved or 0)
+
+
+def strays(session: Session, index: SearchIndex) -> int:
+    """Return how many documents `gather` would move."""
+    outlying = index.documents.c.id < _outlying(session, index)
+    return session.scalar(select(func.count()).select_from(index.documents).where(outlying)) or 0
 
 
 def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> int:
@@ -96,7 +124,7 @@ def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> 
     The caller commits, and calls again until it is 0. One at a time merges, under an advisory lock; readers go on, and
     so do writers, but for the removal of a document that is just being merged, which waits for it.
     """
-    tables = (index.postings, index.pending, index.statistics, index.documents)
+    tables = (index.postings, index.pending, index.statistics, index.documents, index.terms)
     return int(_call(session, "compact", *map(relation, tables), cast(documents, Integer)))
 
 
@@ -165,11 +193,21 @@ def dead_share(session: Session, index: SearchIndex) -> float:
 SAMPLE = 20  # documents
 
 
-def forget_terms(session: Session, index: SearchIndex, lowest: int, highest: int) -> int:
-    """Drop the words that are in no document any more, of some; return how many. The caller commits."""
+def forget_terms(session: Session, index: SearchIndex, terms: range) -> int:
+    """Forget the words that are in no document any more, of some; return how many. The caller commits.
+
+    None while somebody else adds documents. New words take their numbers. A merge does so with those that it sees go.
+    """
     lock(session, index, "words")  # who adds documents has looked their words up
     tables = (index.terms, index.postings, index.pending)
-    return int(_call(session, "forget_terms", *map(relation, tables), lowest, highest))
+    number = func.generate_series(terms[0], terms[-1]).column_valued("number")
+    numbers = select(func.array_agg(cast(number, Integer))).scalar_subquery()
+    return int(_call(session, "forget_terms", *map(relation, tables), numbers))
+
+
+def is_word(index: SearchIndex) -> ColumnElement[bool]:
+    """Return the condition that a row of the dictionary is a word, and not the number of one that was forgotten."""
+    return index.terms.c.term > "\x02"
 
 
 def unused_share(session: Session, index: SearchIndex) -> float:
@@ -179,13 +217,16 @@ def unused_share(session: Session, index: SearchIndex) -> float:
     term = index.terms.c.id
     unused = ~exists(select(index.postings.c.place).where(index.postings.c.term_id == term))
     found, without = session.execute(
-        select(func.count(), func.count().filter(unused)).where(term == func.any(_array(sample, Integer)))
+        select(func.count(), func.count().filter(is_word(index), unused)).where(
+            term == func.any(_array(sample, Integer))
+        )
     ).one()
     return float(without / found) if found else 0.0
 
 
 TERMS = 2000
-WORN = 1 / 3  # share of what is of no use that is worth cleaning while there is nothing else to do
+UNUSED = 1 / 5  # share of the words in no document that is worth a look at all
+WORN = 1 / 3  # share of dead postings that is worth cleaning while there is nothing else to do
 
 
 def pending_count(session: Session, index: SearchIndex) -> int:

@@ -115,9 +115,7 @@ class Worker:
                 while step_upkeep(self._begin, index):
                     pass
                 self._sweeper.sweep(index)
-                for _ in idle(self._begin, index):
-                    self._sweeper.sweep(index)
-                self._build(index)
+                self._idle(index)
 
     @contextmanager
     def _begin(self) -> Iterator[Session]:
@@ -243,8 +241,7 @@ class Worker:
 
     def _cancel(self) -> None:
         """Cancel what may take an hour, once the worker is to end; another worker begins it anew."""
-        long = self._long
-        if self._stop.is_set() and long is not None:
+        if self._stop.is_set() and (long := self._long) is not None:
             with suppress(psycopg.Error):
                 long.cancel_safe(timeout=5)
 

@@ -41,36 +41,28 @@ class SqlEngine:
         return postings.compact(session, index)
 
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
-        """Drop the postings of removed documents, then words that are in none; gather documents that are far apart."""
+        """Drop postings of removed documents, then words that are in none; where documents are far apart, rebuild."""
         yield from postings.clean(session, index)
-        for step in (*self._gathering(session, index), *self._forgetting(session, index)):
+        if postings.is_spread(session, index):
+            for _ in postings.rebuild(session, index, most=max(RANGE, (session.scalar(_count(index)) or 0) // 16)):
+                yield 0
+        for step in self._forgetting(session, index):
             step(session)
             yield 0
 
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
-        """Do so where a third of the postings is dead, documents are far apart, a third of the words in no document."""
-        steps = list(self._gathering(session, index))
-        if not steps and postings.dead_share(session, index) >= postings.WORN:
-            steps = [partial(postings.clean_part, index=index, part=part) for part in postings.parts(session, index)]
-        if postings.unused_share(session, index) >= postings.WORN:
+        """Where a third of the postings is dead, clean; gather documents far from the others; forget unused words."""
+        steps: list[Callable[[Session], int]] = []
+        steps += [partial(postings.gather, index=index)] * -(-postings.strays(session, index) // postings.STRAYS)
+        if postings.dead_share(session, index) >= postings.WORN:
+            steps += [partial(postings.clean_part, index=index, part=part) for part in postings.parts(session, index)]
+        if postings.unused_share(session, index) >= postings.UNUSED:
             steps += self._forgetting(session, index)
         return steps
 
     @staticmethod
     def _forgetting(session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
-        """Return the steps that drop words of no document."""
-        parts = postings.term_parts(session, index)
-        return [partial(postings.forget_terms, index=index, lowest=part[0], highest=part[-1]) for part in parts]
-
-    @staticmethod
-    def _gathering(session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
-        """Return the steps of a rebuild that leaves room to vacuum between them; none where it is not worth it."""
-        if not postings.is_spread(session, index):
-            return []
-        before = postings.end(session, index)
-        count = session.scalar(select(func.count()).select_from(index.documents)) or 0
-        most = max(RANGE, count // 16)
-        return [partial(postings.rebuild_part, index=index, before=before, most=most)] * (count // most + 2)
+        return [partial(postings.forget_terms, index=index, terms=part) for part in postings.term_parts(session, index)]
 
     def waiting(self, session: Session, index: SearchIndex) -> int:
         """Count the pending documents and removals."""
@@ -86,7 +78,7 @@ class SqlEngine:
                 func.coalesce(func.sum(case((held < 0, -held))), 0),
             )
         ).one()
-        terms = session.scalar(select(func.count()).select_from(index.terms)) or 0
+        terms = session.scalar(select(func.count()).where(postings.is_word(index))) or 0
         return Statistics(terms, blocks, int(entries), int(dead), self.waiting(session, index))
 
     def read(self, session: Session, index: SearchIndex, text: str, prefixes: Sequence[str] = ()) -> None:
@@ -104,3 +96,7 @@ class SqlEngine:
     ) -> Select[Any]:
         """Return the lexical leg, see `hybridsearch.lexical`."""
         return lexical(index, text, candidates=candidates, where=where, prefixes=prefixes)
+
+
+def _count(index: SearchIndex) -> Select[Any]:
+    return select(func.count()).select_from(index.documents)

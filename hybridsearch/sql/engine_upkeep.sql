@@ -29,8 +29,10 @@ $$;
 
 -- Merge at most `batch` pending rows, and about `entries` postings, into the postings; return how many rows were taken.
 -- One transaction, one at a time; readers and writers go on.
+drop function if exists hybridsearch.compact(regclass, regclass, regclass, regclass, int4, int8);
 create or replace function hybridsearch.compact(
-    postings regclass, pending regclass, statistics regclass, documents regclass, batch int4 default 16000, entries int8 default 2000000
+    postings regclass, pending regclass, statistics regclass, documents regclass, terms regclass,
+    batch int4 default 16000, entries int8 default 2000000
 )
 returns int4
 language plpgsql
@@ -42,7 +44,7 @@ set extra_float_digits = 1           -- weights pass through text: every bit of 
 as $$
 declare
     removals constant int4 := -2147483648;
-    taken int4; s record;
+    taken int4; s record; emptied int4[];
 begin
     perform pg_advisory_xact_lock(x'68796272'::int4, postings::oid::int4);
     execute format(
@@ -120,25 +122,30 @@ begin
              weights = (p.weights::vector + excluded.weights::vector)::sparsevec',
         postings);
     -- What goes out of a list, goes here, as a code of weight 0; a list that has nothing else goes itself.
+    create temp table hybridsearch_listed on commit drop as
+    select term, list, count(*) filter (where sign < 0) as gone, count(*) filter (where sign > 0) as come,
+           array_agg((document & 1048575) << 11 | case when sign > 0 then code else 0 end order by document, sign) as codes,
+           case when not bool_and(coded or sign < 0)
+                then array_agg(case when sign > 0 and not coded then tf::real end order by document, sign) end as frequencies
+    from pg_temp.hybridsearch_moved
+    where not sparse
+    group by term, list;
     execute format(
-        'with change as materialized (
-             select term, list, count(*) filter (where sign < 0) as gone, count(*) filter (where sign > 0) as come,
-                    array_agg((document & 1048575) << 11 | case when sign > 0 then code else 0 end order by document, sign) as codes,
-                    case when not bool_and(coded or sign < 0)
-                         then array_agg(case when sign > 0 and not coded then tf::real end order by document, sign) end as frequencies
-             from pg_temp.hybridsearch_moved
-             where not sparse
-             group by term, list
-         ),
-         emptied as (
-             delete from %1$s as p using change as c
+        'with emptied as (
+             delete from %s as p
+             using pg_temp.hybridsearch_listed as c
              where p.term_id = c.term and p.place = c.list and c.come = 0 and p.documents = c.gone
              returning p.term_id, p.place
+         ),
+         done as (
+             delete from pg_temp.hybridsearch_listed as c using emptied as e where c.term = e.term_id and c.list = e.place
          )
-         insert into %1$s as p (term_id, place, documents, codes, frequencies)
+         select array_agg(distinct term_id) from emptied',
+        postings) into emptied;
+    execute format(
+        'insert into %s as p (term_id, place, documents, codes, frequencies)
          select term, list, come, codes, frequencies
-         from change
-         where (term, list) not in (table emptied)
+         from pg_temp.hybridsearch_listed
          on conflict (term_id, place) do update
          set (documents, codes, frequencies) = (
                  select count(*), array_agg(x.code order by x.code),
@@ -175,11 +182,12 @@ begin
     if exists (select from pg_temp.hybridsearch_grown) then
         perform hybridsearch.grow(postings, documents, s.documents::float8, s.average, s.k1, s.b);
     end if;
-    drop table pg_temp.hybridsearch_taken, pg_temp.hybridsearch_moved, pg_temp.hybridsearch_grown;
+    drop table pg_temp.hybridsearch_taken, pg_temp.hybridsearch_moved, pg_temp.hybridsearch_listed, pg_temp.hybridsearch_grown;
+    perform hybridsearch.forget_terms(terms, postings, pending, emptied);
     return taken;
 end
 $$;
-comment on function hybridsearch.compact(regclass, regclass, regclass, regclass, int4, int8) is
+comment on function hybridsearch.compact(regclass, regclass, regclass, regclass, regclass, int4, int8) is
     'Merge pending documents and removals into the postings of a lexical index, in one bounded step';
 
 -- The second half of compact: take the pieces of lists in hybridsearch_grown over into rows of ranges.
@@ -304,9 +312,10 @@ $$;
 comment on function hybridsearch.clean(regclass, regclass, int4, int4, int4) is
     'Drop the postings of removed documents from one range and from the lists of some terms';
 
--- Drop the words from `lowest` to `highest` that are in no document any more; return how many. None while somebody adds
--- documents, who has looked their words up.
-create or replace function hybridsearch.forget_terms(terms regclass, postings regclass, pending regclass, lowest int4, highest int4)
+-- Forget those of some words, by their numbers, that are in no document any more; return how many. None while somebody
+-- adds documents, who has looked their words up. What is left is their numbers, under a text that no word has: the next new
+-- words take them, else the numbers of words that come and go would lie ever further apart in each index.
+create or replace function hybridsearch.forget_terms(terms regclass, postings regclass, pending regclass, numbers int4[])
 returns int4
 language plpgsql
 set search_path from current
@@ -315,21 +324,25 @@ as $$
 declare
     gone int4;
 begin
+    if numbers is null then
+        return 0;
+    end if;
     perform pg_advisory_xact_lock(x'68796272'::int4, postings::oid::int4);
     if not pg_try_advisory_xact_lock(x'68796272'::int4, terms::oid::int4) then
         return 0;
     end if;
     execute format(
-        'delete from %s as t
-         where t.id between $1 and $2
+        'update %s as t
+         set term = e''\x01'' || t.id
+         where t.id = any($1) and t.term > e''\x02''
            and not exists (select from %s as p where p.term_id = t.id)
            and t.id not in (select unnest(w.terms) from %s as w)',
-        terms, postings, pending) using lowest, highest;
+        terms, postings, pending) using numbers;
     get diagnostics gone = row_count;
     return gone;
 end
 $$;
-comment on function hybridsearch.forget_terms(regclass, regclass, regclass, int4, int4) is
-    'Drop the words of a lexical index, of some, that are in no document any more';
+comment on function hybridsearch.forget_terms(regclass, regclass, regclass, int4[]) is
+    'Forget those of some words of a lexical index that are in no document any more';
 
 select set_config('search_path', current_setting('hybridsearch.search_path'), true);

@@ -85,3 +85,45 @@ begin
 end
 $$;
 comment on function {{fn:rebuild}}(int4, int4) is 'Write the lowest ranges of the lexical index anew, in one bounded step';
+
+-- Give documents the next numbers: they leave their ranges, as if each had another content, and keep their hash. Return how
+-- many; those that have changed, or have no row any more, are left as they are.
+create or replace function {{fn:renumber}}(numbers int4[])
+returns int4
+language plpgsql
+set search_path from current
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+    chosen int4[]; renewed int4[];
+begin
+    -- Locked in one order with whoever writes vectors.
+    select array_agg(d.id) into chosen
+    from (select d.id
+          from {{document}} as d
+          where d.id = any(numbers)
+            and exists (select from {{table}} as m where {{same_row:m,d}})
+            and not exists (select from {{changed_keys:c}} where {{same_keys:c,d}})
+          order by d.id
+          for update of d) as d;
+    with unmerged as (
+        delete from {{pending}} where document = any(chosen) and sign = 1 returning document
+    )
+    insert into {{pending}} (document, sign, length, terms, frequencies)
+    select d.id, -1, d.length, array(select term from unnest(d.terms) as term order by term), '{}'
+    from {{document}} as d
+    where d.id = any(chosen) and d.id not in (select document from unmerged);
+    with given as (
+        update {{document}} set id = default where id = any(chosen) returning id
+    )
+    select array_agg(id) into renewed from given;
+    perform {{fn:add}}(renewed);
+    -- One that changes meanwhile may have the words of another content than its hash says.
+    update {{document}} as d
+    set hash = ''
+    where d.id = any(renewed) and exists (select from {{changed_keys:c}} where {{same_keys:c,d}});
+    return coalesce(cardinality(renewed), 0);
+end
+$$;
+comment on function {{fn:renumber}}(int4[]) is 'Give documents of the lexical index the next numbers';

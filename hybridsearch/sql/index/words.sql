@@ -11,7 +11,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-    d int4[]; t text[]; f real[];
+    d int4[]; t text[]; f real[]; fresh text[]; free int4[];
 begin
     -- Nobody drops words until these are written; a snapshot of before may show words that were.
     perform pg_advisory_xact_lock_shared(x'68796272'::int4, {{literal:term}}::regclass::oid::int4);
@@ -24,12 +24,23 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform from {{term}} as known where known.term = any(t) for key share;
     end if;
-    -- In the order of the terms, so that two writers who bring the same new words cannot deadlock.
+    -- In the order of the terms, so that two writers who bring the same new words cannot deadlock. The numbers of words
+    -- that were forgotten come first.
+    select array_agg(given.word order by given.word) into fresh
+    from (select distinct word collate "C" as word from unnest(t) as word) as given
+    where not exists (select from {{term}} as known where known.term = given.word);
+    select array_agg(known.id) into free
+    from (select id from {{term}} where term < e'\x02' order by term limit coalesce(cardinality(fresh), 0) for update skip locked) as known;
+    delete from {{term}} where id = any(free);
+    insert into {{term}} (id, term)
+    select given.id, given.word
+    from unnest(free, fresh) as given(id, word)
+    where given.id is not null
+    on conflict do nothing;
     insert into {{term}} (term)
-    select distinct word collate "C" as word
-    from unnest(t) as word
+    select word
+    from unnest(fresh) as word
     where not exists (select from {{term}} as known where known.term = word)
-    order by word
     on conflict do nothing;
     with entry as materialized (
         select given.number, array_agg(term.id order by term.id) as ids, array_agg(given.tf order by term.id) as tfs,
