@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from hybridsearch.conditions import of_model
-from hybridsearch.filtering import few_passing
+from hybridsearch.filtering import Passing, compared, passing_of
 from hybridsearch.model import SearchIndex
 
 Vector = npt.NDArray[np.float32]
@@ -40,24 +40,31 @@ SCAN_MEMORY = "4"  # times work_mem, of a scan that goes on
 
 
 def dense(
-    index: SearchIndex, vector: Vector, *, candidates: int, ef_search: int, where: Condition | None = None
+    index: SearchIndex,
+    vector: Vector,
+    *,
+    candidates: int,
+    ef_search: int,
+    where: Condition | None = None,
+    passing: Passing | None = None,
 ) -> Select[Any]:
     """Return the `candidates` nearest documents by the cosine distance of their nearest chunk: keys and `distance`.
 
-    Nearest first, ties broken by key; `vector` has shape (dimensions of the storage,). The scan of the HNSW index goes
-    on until it has met so many different documents that the role may see and of which `where`, a condition on the
-    model, holds. Where few documents pass, or the scan ends before it has enough, all that pass are compared instead.
-    (Before pgvector 0.8 no scan goes on: documents of several chunks, and a filter, can leave too few.)
+    Nearest first, ties broken by key; `vector` has shape (dimensions of the storage,). The scan of the HNSW index
+    goes on until it has met so many different documents that the role may see and of which `where`, a condition on
+    the model, holds. Where few documents pass, or the scan ends before it has enough, all that pass are compared
+    instead. `passing` is what `passing_of` gives for the same, where a statement has it already. (Before pgvector
+    0.8 no scan goes on: documents of several chunks, and a filter, can leave too few.)
     """
     distance = distance_to(index, vector)
-    passing, few = few_passing(index, candidates, where, "dense")
-    met = _met(index, distance, few, candidates, ef_search, where, _bits_distance(index, vector))
+    passing = passing or passing_of(index, candidates, where)
+    met = _met(index, distance, passing.few, candidates, ef_search, where, _bits_distance(index, vector))
     missing = select(func.count()).select_from(met).scalar_subquery() < candidates
     goes_on = func.current_setting("hnsw.iterative_scan", True).is_not(None)
     near = union_all(
         select(met),
-        _compared(index, distance, candidates, few, passing),
-        _compared(index, distance, candidates, and_(not_(few), missing, goes_on), where=where),
+        _best(compared(index, distance, passing.few, passing.keys, None), candidates),
+        _best(compared(index, distance, and_(not_(passing.few), missing, goes_on), None, where), candidates),
     ).subquery("near")
     keys = [near.c[name] for name in index.key_names]
     nearest = func.min(near.c.distance).label("distance")
@@ -115,31 +122,8 @@ def _bits_distance(index: SearchIndex, vector: Vector) -> ColumnElement[Any] | N
     return cast(ColumnElement[Any], index.chunks.c.bits.hamming_distance(literal(index.storage.quantise(vector), bits)))
 
 
-def _compared(
-    index: SearchIndex,
-    distance: ColumnElement[float],
-    candidates: int,
-    gate: Condition,
-    passing: CTE | None = None,
-    where: Condition | None = None,
-) -> Select[Any]:
-    """The nearest of all documents that pass, behind a condition that is decided once, before any is read."""
-    chunks = index.chunks
-    if passing is None:
-        keys: list[ColumnElement[Any]] = [*index.key_columns(chunks)]
-        every = select(*keys).join_from(index.model, chunks, index.same_row(chunks))
-    else:
-        # OFFSET 0: few rows are looked up one by one, whatever the planner thinks of their number.
-        same = and_(*(key == passing.c[key.name] for key in index.key_columns(chunks)))
-        own = select(distance.label("distance")).select_from(chunks).where(same).offset(literal_column("0"))
-        piece = own.correlate(passing).lateral("piece")
-        keys, distance = [passing.c[name] for name in index.key_names], piece.c.distance
-        every = select(*keys).join_from(passing, piece, literal_column("true"))
-    if where is not None:
-        every = every.where(where)
-    nearest = func.min(distance).label("distance")
-    best = every.add_columns(nearest).where(gate).group_by(*keys).order_by(nearest, *keys)
-    return select(best.limit(constant(candidates)).subquery())
+def _best(leg: Select[Any], candidates: int) -> Select[Any]:
+    return select(leg.limit(constant(candidates)).subquery())
 
 
 def scan_settings(ef_search: int) -> list[Condition]:

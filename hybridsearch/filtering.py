@@ -1,26 +1,24 @@
 """How a leg is full under a filter: of few rows that pass all are compared; else it looks on, or looks at more.
 
-    passing, few = few_passing(index, candidates, where, "dense")       # a CTE of keys, and whether that is all of them
-    full(index, "sparse", best, compared, candidates, where)            # Select(article_id, distance)
+    passing = passing_of(index, candidates, where)                  # for all legs of a statement
+    full(index, "sparse", best, told, candidates, passing)          # Select(article_id, distance)
 
 The statement chooses for itself, as it runs: docs/query.md has the rule, and what was measured.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     CTE,
-    REAL,
-    BigInteger,
-    Column,
     ColumnElement,
     Integer,
-    MetaData,
     Select,
-    Table,
     and_,
     case,
+    cast,
     func,
     literal_column,
     not_,
@@ -28,13 +26,16 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy import cast as sql_cast
 
 from hybridsearch.conditions import of_model, restricted
-from hybridsearch.lexical import relation
+from hybridsearch.lexical import array_of, numbers_of
 from hybridsearch.model import SearchIndex
+from hybridsearch.sampling import SAMPLE, share_of, size_of
 
 Condition = ColumnElement[bool]
+Number = ColumnElement[Any]
+ALWAYS: Condition = literal_column("true")
+ONE_BY_ONE: Number = literal_column("0")  # an OFFSET: rows are looked up, however many the planner expects
 
 # A row that a scan passes by costs about four times a row that is looked up and compared. To meet enough of those that
 # pass, a scan passes by candidates / share rows; all that pass are share x chunks. So comparing them is the cheaper way
@@ -42,62 +43,153 @@ Condition = ColumnElement[bool]
 PRICE = 4.0
 ALWAYS_FEW = 1000.0
 
-# Of the best of all, so many times the candidates are looked at for those that pass a filter.
+# The best of all that are looked at for those that pass: so many times the candidates where the sample does not tell.
+# Each costs about three times what a row does of which only the number is looked up.
 WIDE = 5
-WIDEST = 1000
-
-_relations = Table("pg_class", MetaData(), Column("oid", Integer), Column("reltuples", REAL), schema="pg_catalog")
+DEAR = 3.0
 
 
-def few_passing(index: SearchIndex, candidates: int, where: Condition | None, name: str) -> tuple[CTE, Condition]:
-    """Return the keys of the rows that pass, if these are few, and the condition that they are; `name` is the leg's.
+@dataclass(frozen=True)
+class Passing:
+    """The rows of which `where`, a condition on the model, holds; without one, those that row-level security shows.
 
-    Reads no more than few rows.
-
-    Without a filter, the rows that pass are those that row-level security shows, where it is active.
+    `few` is the condition that few rows pass, `keys` these rows' keys, which are all of them where they are few. `wide`
+    is how many of the best of all are to be looked at, so that enough of them pass, `widest` how many at most.
     """
-    chunks = func.greatest(_relations.c.reltuples, 0.0)
-    few = func.greatest(ALWAYS_FEW, func.sqrt(PRICE * float(candidates) * chunks))
-    filtered = restricted(index) if where is None else literal_column("true")
-    most = (
-        select(case((filtered, sql_cast(few, BigInteger)), else_=-1).label("most"))
-        .where(_relations.c.oid == relation(index.chunks))
-        .cte(f"{name}_most")
-    )
+
+    where: Condition | None
+    few: Condition
+    keys: CTE
+    wide: Number
+    widest: Number
+
+
+def passing_of(index: SearchIndex, candidates: int, where: Condition | None) -> Passing:
+    """Return what passes a filter. Reads a sample, and no more than few rows."""
+    bounds = _bounds(index, candidates, where)
+    few, wide, widest = (select(bounds.c[name]).scalar_subquery() for name in ("few", "wide", "widest"))
     names = zip(index.keys, index.key_names, strict=True)
     passing = select(*(key.label(name) for key, name in names)).select_from(index.model)
     if where is not None:
         passing = passing.where(where)
-    keys = passing.limit(select(most.c.most + 1).scalar_subquery()).cte(f"{name}_passing")
-    counted = (
-        select((func.count() <= select(most.c.most).scalar_subquery()).label("few"))
-        .select_from(keys)
-        .cte(f"{name}_choice")
+    keys = passing.limit(select(bounds.c.few + 1).scalar_subquery()).cte("passing")
+    counted = select((func.count() <= few).label("few")).select_from(keys).cte("passing_choice")
+    return Passing(where, select(counted.c.few).scalar_subquery(), keys, wide, widest)
+
+
+def _bounds(index: SearchIndex, candidates: int, where: Condition | None) -> CTE:
+    """A row: how many rows are `few`, or -1 where they are not counted; how many of the best are `wide`, `widest`."""
+    filtered = restricted(index) if where is None else ALWAYS
+    share = select(share_of(index, where, filtered).c.share).scalar_subquery()
+    bound = func.greatest(ALWAYS_FEW, func.sqrt(PRICE * float(candidates) * size_of(index.chunks)))
+    known = (
+        select(share.label("share"), (share * size_of(index.documents)).label("rows"), bound.label("few"))
+        .cte("passing_known")
+        .prefix_with("materialized")
     )
-    return keys, select(counted.c.few).scalar_subquery()
+    few, rows = known.c.few, known.c.rows
+    is_counted = and_(filtered, func.coalesce(rows <= few, ALWAYS))
+    least_share = known.c.share - func.sqrt(known.c.share / float(SAMPLE))  # by one standard deviation
+    wide = func.coalesce(_enough(candidates) / func.greatest(least_share, 1e-9), WIDE * candidates)
+    widest = func.coalesce(rows / DEAR, few)
+    return select(
+        case((is_counted, cast(few, Integer)), else_=-1).label("few"),
+        _count(func.least(wide, few), candidates).label("wide"),
+        _count(widest).label("widest"),
+    ).cte("passing_bounds")
+
+
+def _enough(candidates: int) -> float:
+    """How many are to pass on average, for there to be so many candidates nearly always."""
+    return candidates + 2.0 * math.sqrt(candidates)
+
+
+def compared(
+    index: SearchIndex, distance: ColumnElement[Any], gate: Condition, passing: CTE | None, where: Condition | None
+) -> Select[Any]:
+    """Return all documents that pass, by the `distance` of their nearest chunk: a gate is decided before any is read.
+
+    Those of `passing`, keys, are looked up one by one; without it, those of which `where` holds are joined.
+    """
+    chunks = index.chunks
+    if passing is None:
+        keys: list[ColumnElement[Any]] = [*index.key_columns(chunks)]
+        every = select(*keys).join_from(index.model, chunks, index.same_row(chunks))
+    else:
+        same = and_(*(key == passing.c[key.name] for key in index.key_columns(chunks)))
+        own = select(distance.label("distance")).select_from(chunks).where(same).offset(ONE_BY_ONE)
+        piece = own.correlate(passing).lateral("piece")
+        keys, distance = [passing.c[name] for name in index.key_names], piece.c.distance
+        every = select(*keys).join_from(passing, piece, ALWAYS)
+    if where is not None:
+        every = every.where(where)
+    nearest = func.min(distance).label("distance")
+    return every.add_columns(nearest).where(gate).group_by(*keys).order_by(nearest, *keys)
+
+
+def numbers(index: SearchIndex, passing: Passing, where: Condition) -> ColumnElement[Any]:
+    """Return the numbers of the documents that pass, as an array."""
+    documents, keys = index.documents, passing.keys
+    same = and_(*(key == keys.c[key.name] for key in index.key_columns(documents)))
+    own = select(documents.c.id).where(same).offset(ONE_BY_ONE).correlate(keys).lateral("numbered")
+    few = select(array_of(own.c.id)).select_from(keys.join(own, ALWAYS)).scalar_subquery()
+    return case((passing.few, few), else_=numbers_of(index, where))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look at so many of the best of all: those `kept` that pass, and the condition that no more are needed."""
+
+    kept: CTE
+    found: Number
+    done: Condition
 
 
 def full(
     index: SearchIndex,
     name: str,
-    best: Callable[[int], Select[Any]],
+    best: Callable[[Number], Select[Any]],
     told: Select[Any],
     candidates: int,
-    where: Condition,
+    passing: Passing,
 ) -> Select[Any]:
     """Return a leg under a filter: keys and `distance` of its `candidates` best documents that pass.
 
-    `best` makes the leg without the filter, for so many candidates. Under a filter that keeps much these are looked at
-    first: where enough of them pass, they are the best of those that pass. Else `told` is run: the leg with the filter.
+    `best` makes the leg without the filter, for so many candidates. Where not few rows pass these are looked at first,
+    and more of them if fewer passed than was to be expected: if enough of them pass, they are the best of those that
+    pass. Else, or where that would be dearer, `told` is run: the leg with the filter.
     """
-    wide = min(WIDEST, WIDE * candidates)
-    _, few = few_passing(index, candidates, where, name)
-    widened = select(best(wide).subquery(f"{name}_unfiltered")).where(not_(few)).cte(f"{name}_of_all")
-    passing = select(widened).where(of_model(index, widened, where)).cte(f"{name}_of_passing")
-    found, looked_at = (select(func.count()).select_from(one).scalar_subquery() for one in (passing, widened))
-    missing = or_(few, and_(found < candidates, looked_at >= wide))
+    first = _look(index, f"{name}_first", best, passing.wide, not_(passing.few), candidates, passing)
+    wider = passing.wide * _enough(candidates) / func.greatest(first.found - func.sqrt(first.found), 0.5)
+    more = select(case((not_(or_(passing.few, first.done)), _count(wider)))).cte(f"{name}_more")
+    width = select(more).scalar_subquery()
+    second = _look(
+        index, f"{name}_second", best, width, func.coalesce(width <= passing.widest, False), candidates, passing
+    )
     every = union_all(
-        select(passing).where(not_(missing)), select(told.subquery(f"{name}_told")).where(missing)
+        select(first.kept).where(first.done),
+        select(second.kept).where(second.done),
+        select(told.subquery(f"{name}_told")).where(not_(or_(first.done, second.done))),
     ).subquery(f"{name}_full")
     keys = [every.c[key] for key in index.key_names]
     return select(*keys, every.c.distance).order_by(every.c.distance, *keys).limit(candidates)
+
+
+def _look(
+    index: SearchIndex,
+    name: str,
+    best: Callable[[Number], Select[Any]],
+    width: Number,
+    gate: Condition,
+    candidates: int,
+    passing: Passing,
+) -> _Look:
+    every = select(best(width).subquery(f"{name}_best")).where(gate).cte(f"{name}_of_all")
+    kept = select(every).where(of_model(index, every, passing.where)).cte(f"{name}_of_passing")
+    found, looked_at = (select(func.count()).select_from(one).scalar_subquery() for one in (kept, every))
+    return _Look(kept, found, and_(gate, or_(found >= candidates, looked_at < width)))
+
+
+def _count(number: Number, least: Number | int = 1) -> Number:
+    """A number as one of documents."""
+    return cast(func.least(func.greatest(number, least), 1e9), Integer)

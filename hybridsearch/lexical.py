@@ -86,24 +86,33 @@ def lexical(
     index: SearchIndex,
     text: str,
     *,
-    candidates: int,
+    candidates: int | ColumnElement[int],
     where: ColumnElement[bool] | None = None,
     prefixes: Sequence[str] = (),
+    allowed: ColumnElement[Any] | None = None,
 ) -> Select[Any]:
     """Return the best `candidates` documents by BM25: their keys and `distance`, the negated score, nearest first.
 
     Equal scores are ordered by key. A term that occurs twice in the query counts twice, one that begins with a prefix
     once. Only documents of which `where`, a condition on the model, holds are candidates; the statistics stay those of
-    the whole index. Rows that have changed and are not indexed yet, up to 200, are scored as they are.
+    the whole index. Rows that have changed and are not indexed yet, up to 200, are scored as they are. `allowed` are
+    the numbers of the documents of which `where` holds (`numbers_of`), where a statement has them already.
     """
-    return ranked(index, asked(index, text, prefixes), candidates=candidates, where=where)
+    return ranked(index, asked(index, text, prefixes), candidates=candidates, where=where, allowed=allowed)
 
 
 def ranked(
-    index: SearchIndex, wanted: Select[Any], *, candidates: int, where: ColumnElement[bool] | None = None
+    index: SearchIndex,
+    wanted: Select[Any],
+    *,
+    candidates: int | ColumnElement[int],
+    where: ColumnElement[bool] | None = None,
+    allowed: ColumnElement[Any] | None = None,
 ) -> Select[Any]:
     """Do the same for terms, given as a Select of (term, times)."""
-    best = _best(index, wanted, candidates, where)
+    if where is not None and allowed is None:
+        allowed = numbers_of(index, where)
+    best = _best(index, wanted, candidates, allowed)
     keys = [best.c[name] for name in index.key_names]
     distance = (-best.c.score).label("distance")
     leg = select(*keys, distance).order_by(distance, *keys).limit(candidates)
@@ -111,7 +120,12 @@ def ranked(
     return leg if where is None else leg.join_from(best, index.table, index.same_row(best)).where(where)
 
 
-def _best(index: SearchIndex, query: Select[Any], candidates: int, where: ColumnElement[bool] | None) -> Any:
+def _best(
+    index: SearchIndex,
+    query: Select[Any],
+    candidates: int | ColumnElement[int],
+    allowed: ColumnElement[Any] | None,
+) -> Any:
     """Key and score of the best documents, as a subquery."""
     term = query.subquery("term")
     wanted = (
@@ -129,7 +143,7 @@ def _best(index: SearchIndex, query: Select[Any], candidates: int, where: Column
             cast(candidates, Integer),
             cast(index.bm25.k1, DOUBLE),
             cast(index.bm25.b, DOUBLE),
-            cast(null(), ARRAY(Integer)) if where is None else _allowed(index, where),
+            cast(null(), ARRAY(Integer)) if allowed is None else allowed,
             true(),
             literal(index.bm25.idf, Text),
             cast(index.bm25.epsilon, DOUBLE),
@@ -144,11 +158,16 @@ def _best(index: SearchIndex, query: Select[Any], candidates: int, where: Column
     )
 
 
-def _allowed(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[Any]:
-    """The numbers of the documents of which a condition on the model holds."""
+def numbers_of(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[Any]:
+    """Return the numbers of the documents of which a condition on the model holds, as an array."""
     documents = index.documents
-    numbers = func.coalesce(func.array_agg(documents.c.id), cast([], ARRAY(Integer)))
-    return select(numbers).join_from(documents, index.table, index.same_row(documents)).where(where).scalar_subquery()
+    numbers = select(array_of(documents.c.id)).join_from(documents, index.table, index.same_row(documents))
+    return numbers.where(where).scalar_subquery()
+
+
+def array_of(number: ColumnElement[int]) -> ColumnElement[Any]:
+    """Return an array of the numbers in a column, empty where there are none."""
+    return func.coalesce(func.array_agg(number), cast([], ARRAY(Integer)))
 
 
 def changes(index: SearchIndex) -> Any:

@@ -10,14 +10,14 @@ values in the condition are handed over when it runs. What has other inputs is b
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from sqlalchemy import BindParameter, ColumnElement, Select
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql.visitors import ExternallyTraversible
 
 from hybridsearch.hits import documents
 from hybridsearch.model import SearchIndex
@@ -91,13 +91,25 @@ def _built(index: SearchIndex, query: Query, plan: Plan, condition: Sequence[str
     vector = None if query.dense is None else np.array(query.vector)
     asked = replace(query, text=words, dense=vector)
     statement = documents(index, ranking(index, asked, plan).limit(plan.limit), asked)
-    bound = [one for one in visitors.iterate(statement) if isinstance(one, BindParameter)]
+    bound = list(_parameters(statement))
     return _Form(
         statement,
         sorted({one.key for one in bound if words is not None and one.value is words}),
         sorted({one.key for one in bound if vector is not None and one.value is vector}),
         condition,
     )
+
+
+def _parameters(statement: Select[Any]) -> Iterator[BindParameter[Any]]:
+    """The parameters of a statement. Its parts refer to one another: each is visited once."""
+    met: dict[int, ExternallyTraversible] = {}
+    waiting: list[ExternallyTraversible] = [statement]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in met:
+            met[id(part)] = part
+            waiting.extend(part.get_children())
+    return (part for part in met.values() if isinstance(part, BindParameter))
 
 
 def _remembered(index: SearchIndex, key: Hashable) -> _Form | None:

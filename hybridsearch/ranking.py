@@ -13,8 +13,9 @@ from hybridsearch.boost import boosted
 from hybridsearch.dense import dense
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import QueryError
-from hybridsearch.filtering import full
+from hybridsearch.filtering import Passing, full, numbers, passing_of
 from hybridsearch.fusion import fuse
+from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
 from hybridsearch.narrowing import narrowed
 from hybridsearch.options import Plan
@@ -46,7 +47,8 @@ def legs(index: SearchIndex, query: Query, plan: Plan) -> dict[str, Select[Any]]
     """
     names = leg_names(index, query, plan)
     plan = within(index, query, plan)
-    return {name: _leg(index, name, query, plan) for name in names}
+    passing = passing_of(index, plan.candidates, plan.where)
+    return {name: _leg(index, name, query, plan, passing) for name in names}
 
 
 def within(index: SearchIndex, query: Query, plan: Plan) -> Plan:
@@ -70,22 +72,27 @@ def leg_names(index: SearchIndex, query: Query, plan: Plan) -> tuple[str, ...]:
     return plan.legs
 
 
-def _leg(index: SearchIndex, name: str, query: Query, plan: Plan) -> Select[Any]:
+def _leg(index: SearchIndex, name: str, query: Query, plan: Plan, passing: Passing) -> Select[Any]:
     count, where = plan.candidates, plan.where
     if name == "dense":
-        return dense(index, query.vector, candidates=count, ef_search=plan.ef_search, where=where)
+        ef_search = plan.ef_search
+        return dense(index, query.vector, candidates=count, ef_search=ef_search, where=where, passing=passing)
     if name == "sparse":
-        return sparse(index, query.sparse or {}, candidates=count, where=where)
-    return _lexical(index, query, count, where)
+        return sparse(index, query.sparse or {}, candidates=count, where=where, passing=passing)
+    return _lexical(index, query, count, where, passing)
 
 
-def _lexical(index: SearchIndex, query: Query, count: int, where: ColumnElement[bool] | None) -> Select[Any]:
-    def leg(candidates: int, where: ColumnElement[bool] | None = None) -> Select[Any]:
-        words, prefixes = query.text or "", query.prefixes
-        return engine_of(index).leg(
-            index, words, candidates=candidates, where=where, prefixes=prefixes, read=query.read
-        )
-
+def _lexical(
+    index: SearchIndex, query: Query, count: int, where: ColumnElement[bool] | None, passing: Passing
+) -> Select[Any]:
+    words, prefixes = query.text or "", query.prefixes
     if where is None or index.engine != "sql":
-        return leg(count, where)
-    return full(index, "lexical", leg, leg(count, where), count, where)
+        engine = engine_of(index)
+        return engine.leg(index, words, candidates=count, where=where, prefixes=prefixes, read=query.read)
+
+    def best(candidates: ColumnElement[int]) -> Select[Any]:
+        return lexical(index, words, candidates=candidates, prefixes=prefixes)
+
+    allowed = numbers(index, passing, where)
+    told = lexical(index, words, candidates=count, where=where, prefixes=prefixes, allowed=allowed)
+    return full(index, "lexical", best, told, count, passing)

@@ -208,7 +208,7 @@ begin
               cross join unnest(p.codes) as code
               group by 1
               order by 2 desc) as z
-        where allowed is null or z.document = any(allowed);
+        where allowed is null or z.document in (select unnest(allowed));    -- a hash, where any(allowed) is a loop
         lift := 0;
     else
         -- 4b. List rows as rows of ranges; the allowed documents are one more term, that lifts them above all others.
@@ -286,7 +286,7 @@ begin
                         offset 0) as z
                   cross join lateral hybridsearch.ones(z.bits) as b
                   order by 2 desc) as h
-            where allowed is null or h.document = any(allowed);
+            where allowed is null or lift > 0 or h.document in (select unnest(allowed));
         end if;
         taken := coalesce(cardinality(cd), 0);
         least_score := 0;
@@ -348,12 +348,12 @@ begin
                 join unnest(t, w) as u(term, w) on u.term = c.term
                 join {{document}} as d on d.id = c.document
                 join {{table}} as m on {{same_row:m,d}}
-                where done = 0 and c.frequency > 0 and (allowed is null or c.document = any(allowed)) and c.document <> all(stale)
+                where done = 0 and c.frequency > 0 and (allowed is null or c.document in (select unnest(allowed))) and c.document <> all(stale)
                 union all
                 select c.document, c.length, u.w, c.frequency
                 from unnest(live.documents, live.terms, live.frequencies, live.lengths) as c(document, term, frequency, length)
                 join unnest(t, w) as u(term, w) on u.term = c.term
-                where done = 0 and (allowed is null or c.document = any(allowed) or (c.document < 0 and unnumbered))
+                where done = 0 and (allowed is null or c.document in (select unnest(allowed)) or (c.document < 0 and unnumbered))
             )
             select array_agg(z.document), array_agg(z.score), min(z.score) into od, os, least_score
             from (select h.document,
