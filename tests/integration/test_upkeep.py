@@ -16,13 +16,11 @@ from sqlalchemy import URL, Engine, create_engine, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch.backfill import Upkeep, upkeep
-from hybridsearch.lexical import lexical
 from hybridsearch.postings import clean, compact, pending_count, remove_documents
 from hybridsearch.schema import migrate
 from hybridsearch.status import status
-from tests.support import oracles
 from tests.support.models import articles
-from tests.support.shelf import drop, put
+from tests.support.shelf import check, drop, put
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [f"w{first}{second}" for first in "abcdefgh" for second in "abcdefgh"]
@@ -32,18 +30,6 @@ COMMON = [1 / (place + 1) for place in range(len(WORDS))]
 def article(key: int, chance: random.Random) -> dict[str, Any]:
     words = chance.choices(WORDS, COMMON, k=chance.choice((0, 5, 20, 50)))
     return {"id": key, "title": " ".join(words[:3]), "body": " ".join(words[3:])}
-
-
-def check(session: Session, shop: Any, query: list[str], candidates: int) -> None:
-    """Hold the ranking against the rows of the same snapshot."""
-    found = session.execute(lexical(shop.index, " ".join(query), candidates=candidates)).all()
-    counted = {
-        row.id: Counter(f"{row.title} {row.body}".split()) for row in session.execute(select(shop.Article.__table__))
-    }
-    expected = oracles.bm25(Counter(query), counted) if any(counted.values()) else {}
-    best = sorted(expected.values(), reverse=True)[:candidates]
-    assert [-row.distance for row in found] == pytest.approx(best, rel=1e-6)
-    assert [-row.distance for row in found] == pytest.approx([expected[row[0]] for row in found], rel=1e-6)
 
 
 def merge(session: Session, shop: Any) -> None:

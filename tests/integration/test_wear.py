@@ -1,11 +1,15 @@
 """What updates leave behind, and how it goes: words of no document, numbers far apart, the space of dead rows."""
 
 import random
-from collections.abc import Iterable
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, delete, func, select, text, update
+from sqlalchemy import URL, Engine, create_engine, delete, func, not_, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -15,7 +19,7 @@ from hybridsearch.postings import compact, dead_share, forget_terms, is_spread, 
 from hybridsearch.vacuum import Sweeper
 from hybridsearch.words import index_words
 from tests.support.models import articles
-from tests.support.shelf import drop, put
+from tests.support.shelf import check, drop, put
 
 ALL = range(1, 1000)
 
@@ -100,6 +104,58 @@ def test_a_snapshot_that_shows_words_which_are_gone_cannot_write_documents_with_
     assert found(session, shop, "red chair") == [3]
 
 
+def test_words_come_and_go_while_others_read(engine: Engine, shop: Any) -> None:
+    pool = [f"{first}{second}" for first in "abcdefgh" for second in "abcdefgh"]
+    stop, keys, done = time.monotonic() + 8, count(1), Counter[str]()
+    failures: list[BaseException] = []
+
+    def write(chance: random.Random, session: Session) -> None:
+        mine: list[int] = []
+        while time.monotonic() < stop:
+            if len(mine) < 8 and chance.random() < 0.6:
+                mine.append(next(keys))
+                body = " ".join(chance.choices(pool, k=3))
+                put(session, shop, [{"id": mine[-1], "title": "", "body": body}])
+            elif mine:
+                drop(session, shop, mine.pop(chance.randrange(len(mine))))
+            session.commit()
+            time.sleep(0.01)
+
+    def upkeep(chance: random.Random, session: Session) -> None:
+        while time.monotonic() < stop:
+            merge(session, shop)
+            forget_terms(session, shop.index, ALL)
+            forgotten = select(func.count()).where(not_(is_word(shop.index)))
+            done["forgotten"] += session.scalar(forgotten) or 0
+            done["numbers"] = session.scalar(select(func.max(shop.index.terms.c.id))) or 0
+            session.commit()
+            time.sleep(0.05)
+
+    def read(chance: random.Random, session: Session) -> None:
+        while time.monotonic() < stop:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            check(session, shop, chance.choices(pool, k=4), 100)
+            session.commit()
+            done["read"] += 1
+
+    def run(work: Callable[[random.Random, Session], None], seed: int) -> None:
+        try:
+            with Session(engine) as session:
+                work(random.Random(seed), session)
+        except BaseException as error:
+            failures.append(error)
+
+    works = [(write, 1), (write, 2), (write, 3), (upkeep, 4), (read, 5), (read, 6)]
+    threads = [threading.Thread(target=run, args=each) for each in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert min(done["read"], done["forgotten"]) > 10, done
+    assert done["numbers"] < 4 * len(pool), done
+
+
 def test_a_worker_with_nothing_else_to_do_drops_what_is_of_no_use(engine: Engine, session: Session, shop: Any) -> None:
     often = " ".join(f"often{letter}" for letter in "abcdefgh")
     texts(session, shop, 1, [f"{often} own{chr(97 + key // 26)}{chr(97 + key % 26)}" for key in range(200)])
@@ -146,7 +202,8 @@ def test_a_worker_gathers_documents_whose_numbers_are_far_apart(engine: Engine, 
         session.commit()
     merge(session, shop)
     assert not is_spread(session, shop.index)
-    assert found(session, shop, "green") == [8]
+    for query in (["green"], ["blue"], ["red", "chair"], ["red", "green", "blue"]):
+        check(session, shop, query, 1000)
     counted = select(func.sum(shop.index.postings.c.documents))
     assert session.scalar(counted) == session.scalar(select(func.sum(func.cardinality(shop.index.documents.c.terms))))
 
