@@ -8,7 +8,7 @@ for each index has static SQL, whose plans PostgreSQL keeps, and people can call
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from hybridsearch import gathering
+from hybridsearch.quoting import column_list, each_column, literal, numbered, wrapped
 from hybridsearch.resources import FUNCTIONS
 
 
@@ -96,12 +97,14 @@ class Place:
         """Return the condition that a row of the model's table and one of a companion belong together."""
         row, companion = (alias.strip() for alias in aliases.split(","))
         pairs = zip(self.definition.keys, self.companion_keys, strict=True)
-        return " and ".join(f"{_columns([key], row)} = {_columns([name], companion)}" for key, name in pairs)
+        return " and ".join(f"{column_list([key], row)} = {column_list([name], companion)}" for key, name in pairs)
 
     def same_keys(self, aliases: str) -> str:
         """Return the condition that rows of two companions belong to one document."""
         first, second = (alias.strip() for alias in aliases.split(","))
-        return " and ".join(f"{_columns([name], first)} = {_columns([name], second)}" for name in self.companion_keys)
+        return " and ".join(
+            f"{column_list([name], first)} = {column_list([name], second)}" for name in self.companion_keys
+        )
 
     def words(self, alias: str) -> str:
         """Return a subquery with the words of a row: `term`, and `frequency`, in which each field has its weight."""
@@ -111,36 +114,36 @@ class Place:
 
     def counted(self, alias: str) -> str:
         """Return the words of a row as one value, of the type hybridsearch.counted."""
-        weights = ", ".join(map(_literal, self.definition.fields.values()))
-        texts = ", ".join(f"hybridsearch.as_text({_columns([name], alias)})" for name in self.definition.fields)
+        weights = ", ".join(map(literal, self.definition.fields.values()))
+        texts = ", ".join(f"hybridsearch.as_text({column_list([name], alias)})" for name in self.definition.fields)
         return f"hybridsearch.counted({self.row_config(alias)}, array[{weights}]::float8[], array[{texts}])"
 
     def changed_keys(self, alias: str) -> str:
         """Return the keys that stand in the change table, as a FROM element; a key may come several times."""
-        names = _columns(self.companion_keys, "")
-        arrays = _columns(self.companion_keys, "change")
+        names = column_list(self.companion_keys, "")
+        arrays = column_list(self.companion_keys, "change")
         return f"(select k.* from {self.part('change')} as change, unnest({arrays}) as k({names})) as {alias}"
 
     def config(self) -> str:
         """Return the configuration of queries, and of rows that name none."""
-        return f"hybridsearch.configuration({_literal(self.definition.config)})"
+        return f"hybridsearch.configuration({literal(self.definition.config)})"
 
     def row_config(self, alias: str) -> str:
         """Return the configuration of a row."""
         if self.definition.config_column is None:
             return self.config()
-        named = f"hybridsearch.known_configuration({_columns([self.definition.config_column], alias)}::text)"
+        named = f"hybridsearch.known_configuration({column_list([self.definition.config_column], alias)}::text)"
         return f"coalesce({named}, {self.config()})"
 
     def texts(self, alias: str) -> str:
         """Return what a row's words are made of, as texts: its fields, and the name of its configuration."""
         columns = [*self.definition.fields, *filter(None, [self.definition.config_column])]
-        return ", ".join(f"{_columns([name], alias)}::text" for name in columns)
+        return ", ".join(f"{column_list([name], alias)}::text" for name in columns)
 
     def matching(self, arguments: str) -> str:
         """Return the condition that a field of a row matches a regular expression, in any case."""
         alias, pattern = arguments.split(",")
-        columns = (_columns([name], alias) for name in self.definition.fields)
+        columns = (column_list([name], alias) for name in self.definition.fields)
         return "(" + " or ".join(f"coalesce({column}::text ~* {pattern}, false)" for column in columns) + ")"
 
     def beginning(self, prefixes: str) -> str:
@@ -150,43 +153,30 @@ class Place:
 
     def differs(self) -> str:
         """Return the condition that an update changes what is indexed of a row, and leaves its key."""
-        old, new = (_columns(self.definition.keys, alias) for alias in ("old", "new"))
+        old, new = (column_list(self.definition.keys, alias) for alias in ("old", "new"))
         texts = f"({self.texts('old')}) is distinct from ({self.texts('new')})"
         return f"{texts} and ({old}) is not distinct from ({new})"
 
     def best_sparse(self, arguments: str) -> str:
         """Return a call of the search by the encoder's term weights, which an encoder without them has not."""
         if self.definition.sparse_dimensions is None:
-            keys = _columns(self.companion_keys, "")
+            keys = column_list(self.companion_keys, "")
             return f"(select {keys}, null::float8 as distance from {self.part('chunk')} where false)"
         return f"{self.part('best_sparse')}({arguments})"
 
     def key_definitions(self) -> str:
         """Return the key columns of a companion with their types."""
         pairs = zip(self.companion_keys, self.definition.keys.values(), strict=True)
-        return ", ".join(f"{_columns([name], '')} {type_}" for name, type_ in pairs)
-
-
-def _columns(names: Iterable[str], alias: str) -> str:
-    return ", ".join(_each(names, alias))
-
-
-def _each(names: Iterable[str], alias: str) -> list[str]:
-    prefix = f"{alias}." if alias else ""
-    return [prefix + sql.Identifier(name).as_string() for name in names]
-
-
-def _wrapped(form: str, names: Iterable[str], alias: str) -> str:
-    return ", ".join(form.format(_columns([name], alias)) for name in names)
+        return ", ".join(f"{column_list([name], '')} {type_}" for name, type_ in pairs)
 
 
 def _key_value(place: Place, alias: str) -> str:
-    columns = _columns(place.companion_keys, alias)
+    columns = column_list(place.companion_keys, alias)
     return columns if len(place.companion_keys) == 1 else f"row({columns})"
 
 
-def _literal(value: object) -> str:
-    return sql.Literal(value).as_string()
+def _key_variables(place: Place, name: str) -> list[tuple[str, str]]:
+    return numbered(name, place.definition.keys.values())
 
 
 def _companion(name: str) -> Callable[[Place, str], str]:
@@ -202,37 +192,40 @@ _COMPANIONS = (
 # What a template may name as {{fragment}} or {{fragment:argument}}.
 FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # 'article', or 'shop.article': the index's qualified name, as a literal
-    "name": lambda p, _: _literal(p.definition.qualified_name),
+    "name": lambda p, _: literal(p.definition.qualified_name),
     # the model's table, and the companions
     "table": lambda p, _: p.named(p.definition.table),
     **{name: _companion(name) for name in _COMPANIONS},
     # {{fn:best}}: the function "public"."article_best"; {{trigger:changed}}: a trigger's name, which has no schema
     "fn": lambda p, name: p.part(name),
-    "trigger": lambda p, name: _columns([f"{p.definition.name}_{name}"], ""),
+    "trigger": lambda p, name: column_list([f"{p.definition.name}_{name}"], ""),
     # {{keys:m}}: m."id"; {{companion_keys:d}}: d."article_id"; {{same_row:m,d}}: m."id" = d."article_id"
-    "keys": lambda p, alias: _columns(p.definition.keys, alias),
-    "companion_keys": lambda p, alias: _columns(p.companion_keys, alias),
-    "first_key": lambda p, alias: _columns(p.companion_keys[:1], alias),
+    "keys": lambda p, alias: column_list(p.definition.keys, alias),
+    "companion_keys": lambda p, alias: column_list(p.companion_keys, alias),
+    "first_key": lambda p, alias: column_list(p.companion_keys[:1], alias),
     "same_row": Place.same_row,
     # {{key_arrays:m}}: pg_catalog.array_agg(m."id"), {{companion_key_arrays:d}}: array_agg(d."article_id"),
     # {{key_array:new}}: array[new."id"]: as the columns of {{change}}
-    "key_arrays": lambda p, alias: _wrapped("pg_catalog.array_agg({})", p.definition.keys, alias),
-    "companion_key_arrays": lambda p, alias: _wrapped("array_agg({})", p.companion_keys, alias),
-    "key_array": lambda p, alias: _wrapped("array[{}]", p.definition.keys, alias),
+    "key_arrays": lambda p, alias: wrapped("pg_catalog.array_agg({})", p.definition.keys, alias),
+    "companion_key_arrays": lambda p, alias: wrapped("array_agg({})", p.companion_keys, alias),
+    # {{key_variables:best}}: best_1 INTEGER[]; {{key_names:best}}: best_1
+    "key_variables": lambda p, name: " ".join(f"{one} {type_}[];" for one, type_ in _key_variables(p, name)),
+    "key_names": lambda p, name: ", ".join(one for one, _ in _key_variables(p, name)),
+    "key_array": lambda p, alias: wrapped("array[{}]", p.definition.keys, alias),
     # whether an update of `old` to `new` changes what the index is of, and not the key
     "differs": lambda p, _: p.differs(),
     # {{gather:new}}, {{none_gathered}}, {{take_gathered:change}}: see `hybridsearch.gathering`
-    "gather": lambda p, alias: gathering.add(p.part("change"), _each(p.definition.keys, alias)),
+    "gather": lambda p, alias: gathering.add(p.part("change"), each_column(p.definition.keys, alias)),
     "none_gathered": lambda p, _: gathering.none_are_held(p.part("change")),
-    "take_gathered": lambda p, alias: gathering.take(p.part("change"), _each(p.companion_keys, alias)),
+    "take_gathered": lambda p, alias: gathering.take(p.part("change"), each_column(p.companion_keys, alias)),
     # {{changed_keys:c}}: the keys in {{change}}, of rows whose words are not indexed yet, a row each; c."article_id"
     "changed_keys": Place.changed_keys,
     # "article_id" INTEGER: as columns or arguments
     "key_definitions": lambda p, _: p.key_definitions(),
     # {{fields:m}}: m."title", m."body"; {{field_texts:m}}: as texts, with the name of the row's configuration
-    "fields": lambda p, alias: _columns(p.definition.fields, alias),
+    "fields": lambda p, alias: column_list(p.definition.fields, alias),
     "field_texts": Place.texts,
-    "field_weights": lambda p, _: ", ".join(map(_literal, p.definition.fields.values())),
+    "field_weights": lambda p, _: ", ".join(map(literal, p.definition.fields.values())),
     # {{words:m}}: the row's words in all fields, each with how much it counts, as a subquery (term, frequency)
     "words": Place.words,
     "counted": Place.counted,  # the same as one value: words[], frequencies[], length
@@ -242,17 +235,17 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # the configuration of queries; {{row_config:m}}: that of a row
     "config": lambda p, _: p.config(),
     "row_config": Place.row_config,
-    "k1": lambda p, _: _literal(p.definition.k1),
-    "b": lambda p, _: _literal(p.definition.b),
-    "idf": lambda p, _: _literal(p.definition.idf),
-    "epsilon": lambda p, _: _literal(p.definition.epsilon),
+    "k1": lambda p, _: literal(p.definition.k1),
+    "b": lambda p, _: literal(p.definition.b),
+    "idf": lambda p, _: literal(p.definition.idf),
+    "epsilon": lambda p, _: literal(p.definition.epsilon),
     # the types of the vectors: halfvec(384), sparsevec(250002)
     "dense": lambda p, _: p.definition.dense,
     "dimensions": lambda p, _: str(p.definition.dimensions),
     "sparse": lambda p, _: f"sparsevec({p.definition.sparse_dimensions or 1})",
     "sparse_dimensions": lambda p, _: str(p.definition.sparse_dimensions or 1),
     # array['dense', 'lexical']
-    "legs": lambda p, _: f"array[{', '.join(map(_literal, p.definition.legs))}]",
+    "legs": lambda p, _: f"array[{', '.join(map(literal, p.definition.legs))}]",
     # {{same_keys:d,c}}: d."article_id" = c."article_id"
     "same_keys": Place.same_keys,
     # {{key_value:c}}: c."article_id", or a row of several
@@ -265,7 +258,7 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # {{best_sparse:tokens,depth}}: the function, or no rows, as a FROM element
     "best_sparse": lambda p, arguments: p.best_sparse(arguments),
     # {{literal:table}}: '"public"."article"', a fragment as a literal, for statements that are put together later
-    "literal": lambda p, fragment: _literal(FRAGMENTS[fragment.partition(":")[0]](p, fragment.partition(":")[2])),
+    "literal": lambda p, fragment: literal(FRAGMENTS[fragment.partition(":")[0]](p, fragment.partition(":")[2])),
 }
 _ENGINE = re.compile(r"-- engine: ([\w, ]+)\n")
 _SPARSE = "-- needs: sparse\n"

@@ -35,6 +35,7 @@ from hybridsearch.sampling import SAMPLE, share_of, size_of
 Condition = ColumnElement[bool]
 Number = ColumnElement[Any]
 ALWAYS: Condition = literal_column("true")
+UNKNOWN: Number = literal_column("null::float8")
 ONE_BY_ONE: Number = literal_column("0")  # an OFFSET: rows are looked up, however many the planner expects
 
 # A row that a scan passes by costs about four times a row that is looked up and compared. To meet enough of those that
@@ -79,8 +80,7 @@ def passing_of(index: SearchIndex, candidates: int, where: Condition | None) -> 
 
 def _bounds(index: SearchIndex, candidates: int, where: Condition | None) -> CTE:
     """A row: how many rows are `few`, or -1 where they are not counted; how many of the best are `wide`, `widest`."""
-    filtered = restricted(index) if where is None else ALWAYS
-    share = select(share_of(index, where, filtered).c.share).scalar_subquery()
+    filtered, share = (restricted(index), UNKNOWN) if where is None else (ALWAYS, _share(index, where))
     bound = func.greatest(ALWAYS_FEW, func.sqrt(PRICE * float(candidates) * size_of(index.chunks)))
     known = (
         select(share.label("share"), (share * size_of(index.documents)).label("rows"), bound.label("few"))
@@ -97,6 +97,10 @@ def _bounds(index: SearchIndex, candidates: int, where: Condition | None) -> CTE
         _count(func.least(wide, few), candidates).label("wide"),
         _count(widest).label("widest"),
     ).cte("passing_bounds")
+
+
+def _share(index: SearchIndex, where: Condition) -> Number:
+    return select(share_of(index, where).c.share).scalar_subquery()
 
 
 def _enough(candidates: int) -> float:

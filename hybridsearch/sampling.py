@@ -1,6 +1,6 @@
 """About what share of the documents passes a filter, by a sample that the statement itself takes.
 
-    share = share_of(index, where, gate)        # a CTE of one row and column, `share`; null where it cannot tell
+    share = share_of(index, where)      # a CTE of one row and column, `share`; null where it cannot tell
 
 Places all over the table of documents are read, without an index: some 2 microseconds each, and 3 for the condition.
 """
@@ -54,9 +54,9 @@ def size_of(table: Table) -> ColumnElement[float]:
     return _class(table, func.greatest(_relations.c.reltuples, 0.0)).scalar_subquery()
 
 
-def share_of(index: SearchIndex, where: ColumnElement[bool] | None, gate: ColumnElement[bool]) -> CTE:
-    """Return a row: the `share` of the documents whose rows are seen and pass; null where `gate` does not hold."""
-    probe = _places(index.documents, gate).subquery("probe")
+def share_of(index: SearchIndex, where: ColumnElement[bool]) -> CTE:
+    """Return a row: the `share` of the documents whose rows the role sees, and of which the condition holds."""
+    probe = _places(index.documents).subquery("probe")
     document = index.documents.alias("sampled_document")
     here = literal_column("sampled_document.ctid", _Tid()) == probe.c.place
     keys = select(*(document.c[name] for name in index.key_names)).where(here)
@@ -66,14 +66,14 @@ def share_of(index: SearchIndex, where: ColumnElement[bool] | None, gate: Column
     return select(share).select_from(probe.join(found, literal_column("true"))).cte("passing_share")
 
 
-def _places(table: Table, gate: ColumnElement[bool]) -> Select[Any]:
+def _places(table: Table) -> Select[Any]:
     numbers = func.generate_series(1, SAMPLE).table_valued(Column("number", Integer)).render_derived(name="numbers")
     number, pages = numbers.c.number, _relations.c.relpages
     # Multiples of irrational numbers: as even as steps of one length, but in step with nothing in the data.
     page = _part(number, "0.6180339887498949", pages)
     line = 1 + _part(number, "0.4142135623730951", _relations.c.reltuples / func.nullif(pages, 0))
     place = cast(func.format("(%s,%s)", page, line), _Tid()).label("place")
-    return _class(table, place).select_from(_relations.join(numbers, gate)).where(pages > 0)
+    return _class(table, place).select_from(_relations.join(numbers, literal_column("true"))).where(pages > 0)
 
 
 def _part(number: ColumnElement[int], step: str, whole: ColumnElement[Any]) -> ColumnElement[int]:

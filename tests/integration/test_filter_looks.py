@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Select, delete, insert, select, text, true, update
+from sqlalchemy import Engine, Select, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from hybridsearch.lexical import lexical
 from hybridsearch.sampling import share_of
 from tests.support import oracles
 from tests.support.models import articles
-from tests.support.shelf import built
+from tests.support.shelf import built, put
 
 ROWS = 12_000
 ASKED = Query("red oak")
@@ -106,9 +106,16 @@ def test_rows_that_changed_are_found_in_each_way(shop: SimpleNamespace, session:
     check(shop, session, where)
 
 
+@pytest.mark.parametrize("name", MANY)
+def test_rows_that_are_not_merged_are_found_in_each_way(shop: SimpleNamespace, session: Session, name: str) -> None:
+    where = MANY[name][0](shop.Article)
+    put(session, shop, [{"id": ROWS + n, "title": "red " * (n % 9), "body": "oak oak"} for n in range(1, 101)])
+    check(shop, session, where)
+
+
 def test_the_sample_tells_the_share(shop: SimpleNamespace, session: Session) -> None:
     for share in (2, 4, 10, 100):
-        statement = select(share_of(shop.index, shop.Article.id % share == 0, true()).c.share)
+        statement = select(share_of(shop.index, shop.Article.id % share == 0).c.share)
         assert session.scalar(statement) == pytest.approx(1 / share, abs=0.1)
 
 
@@ -116,5 +123,5 @@ def test_a_sample_of_nothing_tells_nothing(engine: Engine, session: Session) -> 
     shop = articles()
     shop.Base.metadata.create_all(engine)
     with Session(engine) as own:
-        assert own.scalar(select(share_of(shop.index, shop.Article.id > 0, true()).c.share)) is None
+        assert own.scalar(select(share_of(shop.index, shop.Article.id > 0).c.share)) is None
         assert own.execute(ranked(shop, shop.Article.id > 0)).all() == []

@@ -33,7 +33,9 @@ declare
     stored record;                                      -- what the stored weights were made with: average, k1, b
     query int4[]; query_times int4[];                   -- the words as terms, below 0 where the dictionary has none
     stale int4[] := '{}';                               -- numbers whose rows changed: what is indexed of them does not count
-    live record;                                        -- those rows as they are, a number below 0 for one without
+    ld int4[]; lt int4[]; lf real[]; ll real[];         -- those rows as they are: number (below 0: none yet), term, frequency, length
+    live int4[]; {{key_variables:live}}                 -- and their keys
+    old_terms int4[];                                   -- what their numbers had of the query's terms
     changed_documents float8 := 0; changed_length float8 := 0;
     t int4[]; w float8[]; q int4[];                     -- the terms that occur; idf x times; times
     g float8[];                                         -- okapi: what to add up in place of w; rows have Lucene's idf
@@ -46,7 +48,8 @@ declare
     want float8; held float8; tries int := 0;
     threshold float8; cut vector;
     cd int4[]; cs real[];                               -- candidates by falling sum, and their sums
-    taken int; done int; least_score float8; od int4[]; os float8[];
+    taken int; done int; least_score float8;
+    od int4[]; os float8[]; {{key_variables:best}}      -- the best by falling score: number, score, key
 begin
     if cardinality(allowed) = 0 and not unnumbered then
         return;
@@ -57,9 +60,6 @@ begin
     left join {{term}} as term on term.term = u.word;
 
     -- 0. What changed and is not indexed yet.
-    select null::tid[] as rows, null::oid[] as relations, null::int4[] as documents, null::int4[] as terms,
-           null::real[] as frequencies, null::real[] as lengths, null::int4[] as old_terms
-    into live;
     if exists (select from {{change}}) then
         with change as (
             select {{companion_keys:z}},
@@ -74,7 +74,7 @@ begin
                   where z.upto <= 200) as g
         ),
         seen as materialized (
-            select g.place, d.id as old, d.length as old_length, d.terms as old_terms, m.ctid as row, m.tableoid as relation,
+            select {{companion_keys:g}}, d.id as old, d.length as old_length, d.terms as old_terms, m.ctid is not null as there,
                    coalesce(d.id, -g.place) as document, w.length, w.words as own, w.frequencies
             from changed as g
             left join {{document}} as d on {{same_keys:d,g}}
@@ -83,13 +83,12 @@ begin
                                       array_agg(word.frequency) as frequencies
                                from {{words:m}} as word) as w on m.ctid is not null
         )
-        select x.rows, x.relations, y.documents, y.terms, y.frequencies, y.lengths, o.terms as old_terms,
-               x.stale, x.difference, x.length
-        into live
-        from (select array_agg(r.row order by r.place) as rows, array_agg(r.relation order by r.place) as relations,
-                     coalesce(array_agg(r.old) filter (where r.old is not null), '{}') as stale,
-                     count(r.row) - count(r.old) as difference,
-                     coalesce(sum(r.length::float8), 0) - coalesce(sum(r.old_length::float8), 0) as length
+        select x.*, y.*, o.terms
+        into stale, changed_documents, changed_length, live, {{key_names:live}}, ld, lt, lf, ll, old_terms
+        from (select coalesce(array_agg(r.old) filter (where r.old is not null), '{}') as stale,
+                     count(*) filter (where r.there) - count(r.old) as difference,
+                     coalesce(sum(r.length::float8), 0) - coalesce(sum(r.old_length::float8), 0) as length,
+                     array_agg(r.document), {{companion_key_arrays:r}}
               from seen as r) as x,
              (select array_agg(r.document) as documents, array_agg(q.term) as terms, array_agg(u.frequency) as frequencies,
                      array_agg(r.length) as lengths
@@ -100,11 +99,8 @@ begin
               from seen as r
               cross join unnest(query) as u(term)
               where u.term = any(r.old_terms)) as o;
-        stale := live.stale;
-        changed_documents := live.difference;
-        changed_length := live.length;
         if allowed is not null and unnumbered then
-            k := k + cardinality(live.rows);
+            k := k + coalesce(cardinality(live), 0);
         end if;
     end if;
     -- 1. Statistics of this snapshot: of the merged documents, and of the pending ones.
@@ -150,9 +146,9 @@ begin
                 select x.term, case when x.frequency > 0 then 1 else -1 end, null
                 from unnest(pt, pf) as x(term, frequency)
                 union all
-                select x.term, 1, null from unnest(live.terms) as x(term)
+                select x.term, 1, null from unnest(lt) as x(term)
                 union all
-                select x.term, -1, null from unnest(live.old_terms) as x(term)) as y
+                select x.term, -1, null from unnest(old_terms) as x(term)) as y
           join unnest(query, query_times) as u(term, times) on u.term = y.term
           group by y.term
           having sum(y.n) > 0) as z;
@@ -294,12 +290,17 @@ begin
             taken := k + k / 5 + 5;
         end if;
         -- 8. Their exact scores, the best first, until no sum that is left could reach the k-th score.
-        done := 0; od := null; os := null;
+        done := 0;
         loop
             with chosen as materialized (
-                select c.document, d.length::float8 as length,
+                select c.document, {{companion_keys:d}}, d.length::float8 as length,
                        greatest(stored.k1 * (1 - stored.b + stored.b * d.length / stored.average), 1e-30) as norm
-                from unnest(cd[done + 1 : taken]) as c(document)
+                from (select u.document
+                      from unnest(cd[done + 1 : taken]) as u(document)
+                      union         -- those that are pending; an allowed one may be above, too
+                      select u.document
+                      from unnest(pd, pf) as u(document, frequency)
+                      where done = 0 and u.frequency > 0 and (allowed is null or u.document in (select unnest(allowed)))) as c
                 join {{document}} as d on d.id = c.document
                 join {{table}} as m on {{same_row:m,d}}
                 where c.document <> all(stale)
@@ -334,37 +335,47 @@ begin
                       where x.weight > 0
                       offset 0) as y
                 union all
-                select l.document, l.length, u.w,
-                       coalesce(p.frequencies[f.place],
-                                round(l.norm * (p.codes[f.place] & 2047) / nullif(2047 - (p.codes[f.place] & 2047), 0)))
-                from chosen as l
-                cross join unnest(t, w) as u(term, w)
-                join {{posting}} as p on p.term_id = u.term and p.place = -1 - (l.document >> 20)
-                cross join lateral width_bucket((l.document & 1048575) << 11 | 2047, p.codes) as f(place)
-                where p.codes[f.place] >> 11 = l.document & 1048575
+                select f.document, f.length, f.w,
+                       coalesce(f.frequency, round(f.norm * (f.code & 2047) / nullif(2047 - (f.code & 2047), 0)))
+                from (select g.document, g.length, g.norm, g.w, g.codes[g.at] as code, g.frequencies[g.at] as frequency
+                      from (select l.document, l.length, l.norm, p.w, p.codes, p.frequencies,
+                                   width_bucket((l.document & 1048575) << 11 | 2047, p.codes) as at
+                            from chosen as l
+                            -- || '{}': out of the TOAST table once a row, not once a document
+                            join (select u.w, p.place, p.codes || '{}' as codes, p.frequencies || '{}' as frequencies
+                                  from unnest(t, w) as u(term, w)
+                                  join {{posting}} as p on p.term_id = u.term and p.place between -2147483647 and -1
+                                  offset 0) as p on p.place = -1 - (l.document >> 20)
+                            offset 0) as g
+                      offset 0) as f
+                where f.code >> 11 = f.document & 1048575
                 union all
-                select c.document, d.length, u.w, c.frequency
+                select l.document, l.length, u.w, c.frequency
                 from unnest(pd, pt, pf) as c(document, term, frequency)
                 join unnest(t, w) as u(term, w) on u.term = c.term
-                join {{document}} as d on d.id = c.document
-                join {{table}} as m on {{same_row:m,d}}
-                where done = 0 and c.frequency > 0 and (allowed is null or c.document in (select unnest(allowed))) and c.document <> all(stale)
+                join chosen as l on l.document = c.document
+                where done = 0
                 union all
                 select c.document, c.length, u.w, c.frequency
-                from unnest(live.documents, live.terms, live.frequencies, live.lengths) as c(document, term, frequency, length)
+                from unnest(ld, lt, lf, ll) as c(document, term, frequency, length)
                 join unnest(t, w) as u(term, w) on u.term = c.term
                 where done = 0 and (allowed is null or c.document in (select unnest(allowed)) or (c.document < 0 and unnumbered))
             )
-            select array_agg(z.document), array_agg(z.score), min(z.score) into od, os, least_score
-            from (select h.document,
-                         sum(h.w * h.frequency / (h.frequency + k1 * (1 - b + b * h.length / average)) order by h.w, h.frequency) as score
-                  from hit as h
-                  where h.frequency > 0
-                  group by h.document
+            select array_agg(z.document), array_agg(z.score), {{companion_key_arrays:z}}, min(z.score)
+            into od, os, {{key_names:best}}, least_score
+            from (select x.document, x.score, {{companion_keys:y}}
+                  from (select h.document,
+                               sum(h.w * h.frequency / (h.frequency + k1 * (1 - b + b * h.length / average)) order by h.w, h.frequency) as score
+                        from hit as h
+                        where h.frequency > 0
+                        group by h.document) as x
+                  join (select l.document, {{companion_keys:l}} from chosen as l
+                        union all
+                        select * from unnest(live, {{key_names:live}})) as y on y.document = x.document
                   union all
-                  select before.document, before.score from unnest(od, os) as before(document, score)
-                  order by 2 desc
-                  fetch first (k) rows with ties) as z;
+                  select before.* from unnest(od, os, {{key_names:best}}) as before where done > 0
+                  order by score desc, {{companion_keys}}
+                  limit k) as z;
             done := taken;
             if coalesce(cardinality(od), 0) < k then
                 least_score := 0;
@@ -378,16 +389,7 @@ begin
     end loop;
     return query
         select {{companion_keys:f}}, f.score * (k1 + 1)
-        from (select {{companion_keys:d}}, o.score
-              from unnest(od, os) as o(document, score)
-              join {{document}} as d on d.id = o.document
-              union all
-              select {{keys:m}}, o.score
-              from unnest(od, os) as o(document, score)
-              join {{table}} as m on m.ctid = live.rows[-o.document] and m.tableoid = live.relations[-o.document]
-              where o.document < 0) as f
-        order by f.score desc, {{companion_keys:f}}
-        limit k;
+        from unnest(os, {{key_names:best}}) as f(score, {{companion_keys}});
 end
 $$;
 comment on function {{fn:best}}(text[], int4[], int4, float8, float8, int4[], bool, text, float8) is
