@@ -57,11 +57,11 @@ class Library:
 def vectors(count: int, *, seed: int) -> np.ndarray:
     """Return so many vectors of norm 1 in clusters, the same clusters for every seed.
 
-    Wide ones: between tight clusters an HNSW graph may have no way.
+    Wide ones: between tight clusters an HNSW graph may have no way, and which it misses is each build's luck.
     """
     centres = np.random.default_rng(0).standard_normal((CLUSTERS, DIMENSIONS))
     rng = np.random.default_rng([2, seed])
-    made = centres[rng.integers(CLUSTERS, size=count)] + 0.7 * rng.standard_normal((count, DIMENSIONS))
+    made = centres[rng.integers(CLUSTERS, size=count)] + 0.85 * rng.standard_normal((count, DIMENSIONS))
     unit: np.ndarray = made / np.linalg.norm(made, axis=1, keepdims=True)
     return unit.astype(np.float32)
 
