@@ -189,13 +189,16 @@ _COMPANIONS = (
     *("weight", "piece", "unweighed"),
 )
 
+# Tables that stand only while `build` runs.
+_SCRATCH = ("built", "occurring", "known", "blocks", "lists")
+
 # What a template may name as {{fragment}} or {{fragment:argument}}.
 FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # 'article', or 'shop.article': the index's qualified name, as a literal
     "name": lambda p, _: literal(p.definition.qualified_name),
     # the model's table, and the companions
     "table": lambda p, _: p.named(p.definition.table),
-    **{name: _companion(name) for name in _COMPANIONS},
+    **{name: _companion(name) for name in (*_COMPANIONS, *_SCRATCH)},
     # {{fn:best}}: the function "public"."article_best"; {{trigger:changed}}: a trigger's name, which has no schema
     "fn": lambda p, name: p.part(name),
     "trigger": lambda p, name: column_list([f"{p.definition.name}_{name}"], ""),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, cast, exists, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Text, cast, column, exists, func, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -60,6 +60,16 @@ def build(session: Session, index: SearchIndex, *, recipe: str = "", most: int =
     caller commits, and calls again until it is 0. Nobody else may number documents of the index in the meantime.
     """
     return int(session.scalar(select(routine(index, "build", cast(recipe, Text), cast(most, Integer)))) or 0)
+
+
+def may_build(session: Session, index: SearchIndex) -> bool:
+    """Return whether the role may make tables in the index's schema, as `build` and `rebuild` do while they run."""
+    may = func.has_schema_privilege(column("relnamespace"), "CREATE")
+    return bool(
+        session.scalar(
+            select(may).select_from(text("pg_catalog.pg_class")).where(column("oid") == relation(index.postings))
+        )
+    )
 
 
 def rebuild(session: Session, index: SearchIndex, *, most: int = STEP) -> Iterator[int]:

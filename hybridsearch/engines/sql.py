@@ -29,8 +29,8 @@ class SqlEngine:
         postings.add_documents(session, index, numbers)
 
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
-        """Write whole ranges of postings."""
-        return postings.build(session, index, recipe=recipe)
+        """Write whole ranges of postings; 0 as well where the role may make no tables."""
+        return postings.build(session, index, recipe=recipe) if postings.may_build(session, index) else 0
 
     def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Take the documents out of N, n and the average length at once, and of the postings later."""
@@ -43,7 +43,7 @@ class SqlEngine:
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
         """Drop postings of removed documents, then words that are in none; where documents are far apart, rebuild."""
         yield from postings.clean(session, index)
-        if postings.is_spread(session, index):
+        if postings.is_spread(session, index) and postings.may_build(session, index):
             for _ in postings.rebuild(session, index, most=max(RANGE, (session.scalar(_count(index)) or 0) // 16)):
                 yield 0
         for step in self._forgetting(session, index):

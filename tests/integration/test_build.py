@@ -19,7 +19,7 @@ from hybridsearch.lexical import lexical
 from hybridsearch.postings import build, compact, prepare, rebuild
 from hybridsearch.status import status
 from hybridsearch.template import as_text
-from hybridsearch.words import MANY
+from hybridsearch.words import MANY, fill_words, index_words
 from tests.support import oracles
 from tests.support.encoders import WordHashEncoder
 from tests.support.models import articles
@@ -139,6 +139,54 @@ def test_a_rebuild_leaves_no_dead_postings_and_the_same_scores(engine: Engine, s
     assert (after.dead, after.pending, after.documents) == (0, 0, 395)
     assert after.postings == sum(session.scalars(select(func.cardinality(shop.index.documents.c.terms))))
     assert {row[0]: row[1] for row in session.execute(hashes)} == before
+
+
+def relations(session: Session) -> list[str]:
+    """The names of all tables, those of this transaction included."""
+    return list(
+        session.scalars(
+            text("select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
+        )
+    )
+
+
+def test_what_a_build_makes_on_its_way_is_gone_with_it(engine: Engine, session: Session) -> None:
+    shop = articles(fields=WEIGHTS, config="simple")
+    shop.Base.metadata.create_all(engine)
+    before = sorted(relations(session))
+    session.execute(insert(shop.Article), ROWS)
+    prepare(session, shop.index)
+    for _ in range(4):
+        assert build(session, shop.index, most=100) == 100
+        assert sorted(relations(session)) == before
+    assert build(session, shop.index) == 0
+    assert sorted(relations(session)) == before
+
+
+def test_a_role_that_may_make_no_tables_fills_the_index_page_by_page(engine: Engine, session: Session) -> None:
+    shop = articles(fields=WEIGHTS, config="simple")
+    shop.Base.metadata.create_all(engine)
+    prepare(session, shop.index)
+    session.execute(
+        text("insert into article select n, 'oak', 'red chair' from generate_series(1, :many) as n"), {"many": MANY}
+    )
+    role = f"filler_{engine.url.database}"
+    session.execute(text(f"create role {role}"))
+    session.execute(text(f"grant usage on schema hybridsearch to {role}"))
+    session.execute(text(f"grant all on all tables in schema public, hybridsearch to {role}"))
+    session.commit()
+    session.execute(text(f"set role {role}"))
+    assert fill_words(session, shop.index) == 0
+    while index_words(session, shop.index):
+        pass
+    assert session.scalar(select(func.count()).select_from(shop.index.documents)) == MANY
+    session.commit()
+    session.execute(text("reset role"))
+    session.execute(delete(shop.index.documents))
+    assert fill_words(session, shop.index) == MANY
+    session.execute(text(f"drop owned by {role}"))
+    session.execute(text(f"drop role {role}"))
+    session.commit()
 
 
 class Colour(enum.Enum):

@@ -1,0 +1,201 @@
+-- engine: sql
+-- The first fill of a lexical index, and its rebuild: many rows at once, in whole ranges, past {{pending}}. What passes from
+-- one step to the next stands in unlogged tables that nobody else ever sees (made and dropped in one transaction), since
+-- PostgreSQL's parallel workers cannot read temporary ones. docs/sparse-engine.md has the format, and what a step costs.
+
+-- Number the next rows, in the order of their keys, that have no document, and write their postings. Return how many there
+-- were, 0 at the end. One transaction, one at a time; readers go on. The hash of a document is that of `recipe`, which says
+-- how rows are indexed, and of its fields.
+--
+-- Or, where `highest` is given, number those anew that have numbers from `lowest` to it, and no posting; they keep their hash.
+create or replace function {{fn:build}}(recipe text, most int4 default 1048576, lowest int4 default 0, highest int4 default -1)
+returns int4
+language plpgsql
+set search_path from current
+set jit = off
+set work_mem = '128MB'
+set parallel_setup_cost = 0         -- a text, and a block, cost far more than the planner thinks
+set parallel_tuple_cost = 0
+set min_parallel_table_scan_size = 0
+set extra_float_digits = 1          -- weights pass through text: every bit of them
+as $$
+#variable_conflict use_column
+declare
+    bounded bool; upto record; sequence regclass := pg_get_serial_sequence({{literal:document}}, 'id');
+    first int4; built int4; s record; least_dense float8; classes int4;
+begin
+    perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
+    select {{keys:m}} into upto
+    from {{table}} as m
+    where highest < 0 and not exists (select from {{document}} as doc where {{same_row:m,doc}})
+    order by {{keys:m}}
+    offset most - 1 limit 1;
+    bounded := found;
+    -- 1. The words of each row.
+    first := (nextval(sequence) / 16000 + 1) * 16000;       -- whole ranges, of this build alone
+    create unlogged table {{built}} as
+    select first - 1 + (row_number() over (order by {{keys:x}}))::int4 as document, {{keys:x}}, x.hash,
+           coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
+    from (select {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
+                 {{counted:m}} as counted
+          from {{table}} as m
+          left join {{document}} as doc on {{same_row:m,doc}}
+          where case when highest < 0 then doc.id is null else doc.id between lowest and highest end
+            and (not bounded or ({{keys:m}}) <= ({{keys:upto}}))
+          offset 0) as x;
+    get diagnostics built = row_count;
+    if built = 0 then
+        drop table {{built}};
+        return 0;
+    end if;
+    perform setval(sequence, first + built - 1);
+    create index on {{built}} using brin (document) with (pages_per_range = 16);
+    update {{statistics}} as z
+    set documents = z.documents + x.documents,
+        length = z.length + x.length,
+        average = case when z.documents = 0 and x.length > 0 and not exists (select from {{posting}})
+                       then x.length / x.documents else z.average end
+    from (select count(*) as documents, sum(length::float8) as length from {{built}}) as x
+    returning z.documents, z.average, z.k1, z.b into strict s;
+    -- 2. The dictionary, and of each word of these documents its number, and its idf where it goes to rows of ranges.
+    create unlogged table {{occurring}} as
+    select word collate "C" as word, count(*) as n
+    from {{built}}, unnest(words) as word
+    group by word;
+    insert into {{term}} (term)
+    select word
+    from {{occurring}} as w
+    where not exists (select from {{term}} as known where known.term = w.word)
+    order by word
+    on conflict do nothing;
+    least_dense := 64 * greatest(1, built / 16000.0);
+    create unlogged table {{known}} as
+    select w.word, known.id, w.n,
+           case when w.n >= least_dense then ln(1 + (greatest(s.documents - z.n, 0) + 0.5) / (z.n + 0.5))::real end as idf
+    from {{occurring}} as w
+    join {{term}} as known on known.term = w.word
+    left join (select p.term_id, sum(p.documents) as n from {{posting}} as p group by p.term_id) as merged on merged.term_id = known.id
+    cross join lateral (select (w.n + coalesce(merged.n, 0))::float8 as n) as z;
+    analyze {{known}};
+    -- 3. The terms of each document, and the rows of ranges: two ranges at once, so that every table stays in memory.
+    execute (select 'create unlogged table {{blocks}} as '
+                    || string_agg(format('select * from {{fn:build_ranges}}(%s, %s, %L, %L, %L)',
+                                         block * 16000, block * 16000 + 31999, s.average, s.k1, s.b), ' union all ')
+             from generate_series(first / 16000, (first + built - 1) / 16000, 2) as block);
+    -- One that is numbered anew keeps its hash.
+    insert into {{document}} as d (id, {{companion_keys}}, hash, length, terms)
+    select o.document, {{keys:o}}, o.hash, o.length, coalesce(e.terms, '{}')
+    from {{built}} as o
+    left join {{blocks}} as e on e.document = o.document
+    order by o.document
+    on conflict ({{companion_keys}}) do update
+    set id = excluded.id, length = excluded.length, terms = excluded.terms;
+    insert into {{posting}} (term_id, place, documents, idf, weights)
+    select e.term_id, e.place, e.documents, e.idf, e.weights
+    from {{blocks}} as e
+    where e.document is null
+    order by e.term_id, e.place;
+    -- 4. The lists, the terms in classes: as many as fit in memory.
+    select greatest(2, ceil(sum(n) / 8e6)) into classes from {{known}} where idf is null;
+    execute (select 'create unlogged table {{lists}} as '
+                    || string_agg(format('select * from {{fn:build_lists}}(%s, %s, %s)', span, class, classes), ' union all ')
+             from generate_series(first >> 20, (first + built - 1) >> 20) as span, generate_series(0, classes - 1) as class);
+    insert into {{posting}} as p (term_id, place, documents, codes, frequencies)
+    select l.term_id, l.place, cardinality(l.codes), l.codes, l.frequencies
+    from {{lists}} as l
+    order by l.term_id, l.place
+    on conflict (term_id, place) do update
+    set documents = p.documents + excluded.documents,
+        -- The new documents have the higher numbers.
+        codes = p.codes || excluded.codes,
+        frequencies = case when p.frequencies is not null or excluded.frequencies is not null
+                           then coalesce(p.frequencies, array_fill(null::real, array[cardinality(p.codes)]))
+                                || coalesce(excluded.frequencies, array_fill(null::real, array[cardinality(excluded.codes)])) end;
+    drop table {{built}}, {{occurring}}, {{known}}, {{blocks}}, {{lists}};
+    return built;
+end
+$$;
+comment on function {{fn:build}}(text, int4, int4, int4) is
+    'Number and index the words of the next rows that have no document, in one bounded step of whole ranges';
+
+-- A part of build: the documents from `first` to `last`, a few ranges. A row of postings for each term and range, and a row for
+-- each document that has words: its terms, and its entries in lists, each a term and, below it, the 31 bits of a code in one
+-- number; once more those whose code does not give the frequency, with it.
+create or replace function {{fn:build_ranges}}(first int4, last int4, average float8, k1 float8, b float8)
+returns table (
+    document int4, terms int4[], listed int8[], uncoded int8[], frequencies real[],
+    term_id int4, place int4, documents int8, idf real, weights sparsevec
+)
+language plpgsql stable parallel safe cost 1000000000
+set search_path from current
+set jit = off
+set work_mem = '256MB'
+set enable_sort = off               -- the rows come in the order of their documents: hashing is the faster way to group them
+set extra_float_digits = 1
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with entry as materialized (
+        select o.document, o.norm, known.id, known.idf, u.tf
+        from (select document, words, frequencies, greatest(k1 * (1 - b + b * length / average), 1e-30)::float8 as norm
+              from {{built}}
+              where document between first and last
+              offset 0) as o
+        cross join unnest(o.words, o.frequencies) as u(word, tf)
+        join {{known}} as known on known.word = u.word
+    )
+    select e.document, array_agg(e.id), array_agg(e.key) filter (where e.key is not null),
+           array_agg(e.key) filter (where e.tf is not null), array_agg(e.tf) filter (where e.tf is not null),
+           null::int4, null::int4, null::int8, null::real, null::sparsevec
+    from (select c.document, c.id, (c.id::int8 << 31) | ((c.document & 1048575) << 11) | c.code as key,
+                 case when not (c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf) then c.tf end as tf
+          from (select *, case when idf is null then greatest(1, ceil(2047 * tf / (tf + norm)))::int4 end as code
+                from entry
+                offset 0) as c
+          offset 0) as e
+    group by e.document
+    union all
+    select null, null, null, null, null, e.id, e.document / 16000, count(*), min(e.idf),
+           ('{' || string_agg(hybridsearch.element(e.document, (e.tf / (e.tf + e.norm) * e.idf)::real), ',') || '}/16000')::sparsevec
+    from entry as e
+    where e.idf is not null
+    group by e.id, e.document / 16000;
+end
+$$;
+comment on function {{fn:build_ranges}}(int4, int4, float8, float8, float8) is 'A part of a build: a few ranges of documents';
+
+-- A part of build: the lists of one span of documents, of the terms of one class. Sorted as single numbers, and then grouped
+-- by hashing, which keeps that order and finds each group where it has just been.
+create or replace function {{fn:build_lists}}(span int4, class int4, classes int4)
+returns table (term_id int4, place int4, codes int4[], frequencies real[])
+language plpgsql stable parallel safe cost 1000000000
+set search_path from current
+set jit = off
+set work_mem = '256MB'
+set enable_sort = off
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select l.term::int4, -1 - span, l.codes,
+           case when u.term is not null
+                then array(select x.tf
+                           from unnest(l.codes) with ordinality as c(code, place)
+                           left join unnest(u.codes, u.tfs) as x(code, tf) on x.code = c.code
+                           order by c.place) end
+    from (select e.key >> 31 as term, array_agg((e.key & 2147483647)::int4) as codes
+          from (select key
+                from {{blocks}} as o
+                cross join unnest(o.listed) as key
+                where o.document >> 20 = span and (key >> 31) % classes = class
+                order by key) as e
+          group by e.key >> 31) as l
+    left join (select u.key >> 31 as term, array_agg((u.key & 2147483647)::int4) as codes, array_agg(u.tf) as tfs
+               from {{blocks}} as o
+               cross join unnest(o.uncoded, o.frequencies) as u(key, tf)
+               where o.document >> 20 = span and (u.key >> 31) % classes = class
+               group by u.key >> 31) as u on u.term = l.term;
+end
+$$;
+comment on function {{fn:build_lists}}(int4, int4, int4) is 'A part of a build: the lists of some terms';
