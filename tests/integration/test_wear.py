@@ -12,14 +12,20 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, delete, func, not_, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.schema import CreateSchema
 
+from hybridsearch import vacuum
 from hybridsearch.idle import idle
 from hybridsearch.lexical import lexical
 from hybridsearch.postings import compact, dead_share, forget_terms, is_spread, is_word, strays, unused_share
 from hybridsearch.vacuum import Sweeper
 from hybridsearch.words import index_words
+from hybridsearch.worker import Worker, running
+from tests.support.afresh import differences
+from tests.support.keyed import SHAPES, Shape, declare
 from tests.support.models import articles
 from tests.support.shelf import check, drop, put
+from tests.support.workers import is_drained, until
 
 ALL = range(1, 1000)
 
@@ -230,6 +236,46 @@ def test_the_space_of_dead_rows_is_used_again(engine: Engine, session: Session, 
         sizes.append(session.scalar(text("select pg_total_relation_size('article_document')")))
         worn(session, live=20_000)
     assert sizes[-1] < 2.5 * sizes[0]
+
+
+def test_a_worker_vacuums_after_a_merge(engine: Engine, session: Session, shop: Any) -> None:
+    worn(session, live=20_000)
+    worn(session, live=20_000)
+    count = select(func.pg_stat_get_vacuum_count(text("'article_document'::regclass")))
+    with running(engine, [shop.index]):
+        session.add_all([shop.Article(id=100_000 + key, title="red chair", body="") for key in range(300)])
+        session.commit()
+        until(lambda: is_drained(engine, shop) and session.scalar(count))
+        session.commit()
+    assert session.scalar(count) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_upkeep_of_every_shape_of_key(
+    engine: Engine, session: Session, shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = declare(shape)
+    index = declared.index
+    if shape.schema is not None:
+        session.execute(CreateSchema(shape.schema))
+        session.commit()
+    index.metadata.create_all(engine)
+    session.add_all(declared.rows())
+    session.commit()
+    Worker(engine, [index]).once()
+    first = session.scalar(select(func.min(index.documents.c.id)))
+    name = engine.dialect.identifier_preparer.format_table(index.documents)
+    session.execute(select(func.setval(func.pg_get_serial_sequence(name, "id"), 100_000)))
+    session.execute(update(declared.Item).where(declared.Item.title == "Blue table").values(body="Moved."))
+    session.commit()
+    Worker(engine, [index]).once()  # now it is far from all others, which follow
+    assert not is_spread(session, index)
+    assert session.scalar(select(func.min(index.documents.c.id))) > first
+    assert differences(engine, index) == 0
+    monkeypatch.setattr(vacuum, "SHARE", 0.0)
+    monkeypatch.setattr(vacuum, "LEAST", 0)
+    session.commit()
+    assert len(Sweeper(engine).sweep(index)) == len(index.tables) - 1
 
 
 @pytest.mark.parametrize("owner", [True, False])
