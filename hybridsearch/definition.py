@@ -190,7 +190,7 @@ _COMPANIONS = (
 )
 
 # Tables that stand only while `build` runs.
-_SCRATCH = ("built", "occurring", "known", "blocks", "lists")
+_SCRATCH = ("build_rows", "build_words", "build_terms", "build_parts", "build_lists")
 
 # What a template may name as {{fragment}} or {{fragment:argument}}.
 FRAGMENTS: dict[str, Callable[[Place, str], str]] = {

@@ -33,7 +33,7 @@ begin
     bounded := found;
     -- 1. The words of each row.
     first := (nextval(sequence) / 16000 + 1) * 16000;       -- whole ranges, of this build alone
-    create unlogged table {{built}} as
+    create unlogged table {{build_rows}} as
     select first - 1 + (row_number() over (order by {{keys:x}}))::int4 as document, {{keys:x}}, x.hash,
            coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
     from (select {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
@@ -45,64 +45,64 @@ begin
           offset 0) as x;
     get diagnostics built = row_count;
     if built = 0 then
-        drop table {{built}};
+        drop table {{build_rows}};
         return 0;
     end if;
     perform setval(sequence, first + built - 1);
-    create index on {{built}} using brin (document) with (pages_per_range = 16);
+    create index on {{build_rows}} using brin (document) with (pages_per_range = 16);
     update {{statistics}} as z
     set documents = z.documents + x.documents,
         length = z.length + x.length,
         average = case when z.documents = 0 and x.length > 0 and not exists (select from {{posting}})
                        then x.length / x.documents else z.average end
-    from (select count(*) as documents, sum(length::float8) as length from {{built}}) as x
+    from (select count(*) as documents, sum(length::float8) as length from {{build_rows}}) as x
     returning z.documents, z.average, z.k1, z.b into strict s;
     -- 2. The dictionary, and of each word of these documents its number, and its idf where it goes to rows of ranges.
-    create unlogged table {{occurring}} as
+    create unlogged table {{build_words}} as
     select word collate "C" as word, count(*) as n
-    from {{built}}, unnest(words) as word
+    from {{build_rows}}, unnest(words) as word
     group by word;
     insert into {{term}} (term)
     select word
-    from {{occurring}} as w
+    from {{build_words}} as w
     where not exists (select from {{term}} as known where known.term = w.word)
     order by word
     on conflict do nothing;
     least_dense := 64 * greatest(1, built / 16000.0);
-    create unlogged table {{known}} as
+    create unlogged table {{build_terms}} as
     select w.word, known.id, w.n,
            case when w.n >= least_dense then ln(1 + (greatest(s.documents - z.n, 0) + 0.5) / (z.n + 0.5))::real end as idf
-    from {{occurring}} as w
+    from {{build_words}} as w
     join {{term}} as known on known.term = w.word
     left join (select p.term_id, sum(p.documents) as n from {{posting}} as p group by p.term_id) as merged on merged.term_id = known.id
     cross join lateral (select (w.n + coalesce(merged.n, 0))::float8 as n) as z;
-    analyze {{known}};
+    analyze {{build_terms}};
     -- 3. The terms of each document, and the rows of ranges: two ranges at once, so that every table stays in memory.
-    execute (select 'create unlogged table {{blocks}} as '
+    execute (select 'create unlogged table {{build_parts}} as '
                     || string_agg(format('select * from {{fn:build_ranges}}(%s, %s, %L, %L, %L)',
                                          block * 16000, block * 16000 + 31999, s.average, s.k1, s.b), ' union all ')
              from generate_series(first / 16000, (first + built - 1) / 16000, 2) as block);
     -- One that is numbered anew keeps its hash.
     insert into {{document}} as d (id, {{companion_keys}}, hash, length, terms)
     select o.document, {{keys:o}}, o.hash, o.length, coalesce(e.terms, '{}')
-    from {{built}} as o
-    left join {{blocks}} as e on e.document = o.document
+    from {{build_rows}} as o
+    left join {{build_parts}} as e on e.document = o.document
     order by o.document
     on conflict ({{companion_keys}}) do update
     set id = excluded.id, length = excluded.length, terms = excluded.terms;
     insert into {{posting}} (term_id, place, documents, idf, weights)
     select e.term_id, e.place, e.documents, e.idf, e.weights
-    from {{blocks}} as e
+    from {{build_parts}} as e
     where e.document is null
     order by e.term_id, e.place;
     -- 4. The lists, the terms in classes: as many as fit in memory.
-    select greatest(2, ceil(sum(n) / 8e6)) into classes from {{known}} where idf is null;
-    execute (select 'create unlogged table {{lists}} as '
+    select greatest(2, ceil(sum(n) / 8e6)) into classes from {{build_terms}} where idf is null;
+    execute (select 'create unlogged table {{build_lists}} as '
                     || string_agg(format('select * from {{fn:build_lists}}(%s, %s, %s)', span, class, classes), ' union all ')
              from generate_series(first >> 20, (first + built - 1) >> 20) as span, generate_series(0, classes - 1) as class);
     insert into {{posting}} as p (term_id, place, documents, codes, frequencies)
     select l.term_id, l.place, cardinality(l.codes), l.codes, l.frequencies
-    from {{lists}} as l
+    from {{build_lists}} as l
     order by l.term_id, l.place
     on conflict (term_id, place) do update
     set documents = p.documents + excluded.documents,
@@ -111,7 +111,7 @@ begin
         frequencies = case when p.frequencies is not null or excluded.frequencies is not null
                            then coalesce(p.frequencies, array_fill(null::real, array[cardinality(p.codes)]))
                                 || coalesce(excluded.frequencies, array_fill(null::real, array[cardinality(excluded.codes)])) end;
-    drop table {{built}}, {{occurring}}, {{known}}, {{blocks}}, {{lists}};
+    drop table {{build_rows}}, {{build_words}}, {{build_terms}}, {{build_parts}}, {{build_lists}};
     return built;
 end
 $$;
@@ -139,11 +139,11 @@ begin
     with entry as materialized (
         select o.document, o.norm, known.id, known.idf, u.tf
         from (select document, words, frequencies, greatest(k1 * (1 - b + b * length / average), 1e-30)::float8 as norm
-              from {{built}}
+              from {{build_rows}}
               where document between first and last
               offset 0) as o
         cross join unnest(o.words, o.frequencies) as u(word, tf)
-        join {{known}} as known on known.word = u.word
+        join {{build_terms}} as known on known.word = u.word
     )
     select e.document, array_agg(e.id), array_agg(e.key) filter (where e.key is not null),
            array_agg(e.key) filter (where e.tf is not null), array_agg(e.tf) filter (where e.tf is not null),
@@ -186,13 +186,13 @@ begin
                            order by c.place) end
     from (select e.key >> 31 as term, array_agg((e.key & 2147483647)::int4) as codes
           from (select key
-                from {{blocks}} as o
+                from {{build_parts}} as o
                 cross join unnest(o.listed) as key
                 where o.document >> 20 = span and (key >> 31) % classes = class
                 order by key) as e
           group by e.key >> 31) as l
     left join (select u.key >> 31 as term, array_agg((u.key & 2147483647)::int4) as codes, array_agg(u.tf) as tfs
-               from {{blocks}} as o
+               from {{build_parts}} as o
                cross join unnest(o.uncoded, o.frequencies) as u(key, tf)
                where o.document >> 20 = span and (u.key >> 31) % classes = class
                group by u.key >> 31) as u on u.term = l.term;
