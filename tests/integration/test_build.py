@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import JSON, Engine, Enum, Text, cast, delete, func, insert, literal, select, text
+from sqlalchemy import JSON, Engine, Enum, Text, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -139,6 +139,28 @@ def test_a_rebuild_leaves_no_dead_postings_and_the_same_scores(engine: Engine, s
     assert (after.dead, after.pending, after.documents) == (0, 0, 395)
     assert after.postings == sum(session.scalars(select(func.cardinality(shop.index.documents.c.terms))))
     assert {row[0]: row[1] for row in session.execute(hashes)} == before
+
+
+def test_a_content_that_comes_back_around_a_rebuild_has_its_own_words(engine: Engine, session: Session) -> None:
+    shop = articles(fields=WEIGHTS, config="simple")
+    shop.Base.metadata.create_all(engine)
+    session.execute(insert(shop.Article), ROWS)
+    session.commit()
+    backfill(engine, shop.index)
+    table = shop.Article.__table__
+    session.execute(update(table).where(table.c.id == 9).values(body="quite another"))
+    session.execute(delete(table).where(table.c.id == 10))
+    session.commit()
+    for _ in rebuild(session, shop.index, most=100):
+        session.commit()
+    session.execute(update(table).where(table.c.id == 9).values(body=ROWS[8]["body"]))
+    session.execute(insert(table), ROWS[9:10])
+    session.commit()
+    while index_words(session, shop.index):
+        session.commit()
+    merge(session, shop)
+    check(session, shop)
+    assert session.execute(lexical(shop.index, "quite", candidates=10)).all() == []
 
 
 def relations(session: Session) -> list[str]:

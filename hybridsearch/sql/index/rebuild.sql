@@ -2,7 +2,7 @@
 -- Write a part of one lexical index anew beside the rest: the documents of its lowest ranges get new numbers, in whole
 -- ranges, with the words and the idf of now; the old ranges go, with the postings of removed documents that are in them.
 -- Return how many documents that were (1 where none is left of them), about `most`; 0 where none is below `before`. One transaction, one at a
--- time; readers go on. A document keeps its hash.
+-- time; readers go on. A document keeps its hash, unless its row has changed.
 create or replace function {{fn:rebuild}}(before int4, most int4 default 1048576)
 returns int4
 language plpgsql
@@ -12,7 +12,7 @@ set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 declare
-    lowest int4; highest int4;
+    lowest int4; highest int4; renewed int4;
 begin
     perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
     select min(id) / 16000 * 16000 into lowest from {{document}} where id < before;
@@ -78,10 +78,14 @@ begin
     from (select count(*) as documents, coalesce(sum(length::float8), 0) as length
           from pg_temp.hybridsearch_renewed
           where merged) as x;
-    delete from {{document}} as d
-    where d.id between lowest and highest and not exists (select from {{table}} as m where {{same_row:m,d}});
     drop table pg_temp.hybridsearch_renewed;
-    return greatest(1, {{fn:build}}('', 2147483647, lowest, highest));
+    renewed := {{fn:build}}('', 2147483647, lowest, highest);
+    -- Those without a row. One that has changed may have the words of another content than its hash says.
+    delete from {{document}} where id between lowest and highest;
+    update {{document}} as d
+    set hash = ''
+    where d.id >= before and exists (select from {{changed_keys:c}} where {{same_keys:c,d}});
+    return greatest(1, renewed);
 end
 $$;
 comment on function {{fn:rebuild}}(int4, int4) is 'Write the lowest ranges of the lexical index anew, in one bounded step';
