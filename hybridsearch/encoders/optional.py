@@ -6,6 +6,7 @@ For use inside functions: a module of ours that needs the package is imported wi
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from hybridsearch.errors import EncoderError, MissingDependency
@@ -19,9 +20,11 @@ def require(module: str, *, extra: str) -> Any:
     """
     try:
         return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingDependency((error.name or module).partition(".")[0], extra) from error
     except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            package = (error.name or module).partition(".")[0]
+            if find_spec(package) is None:
+                raise MissingDependency(package, extra) from error
         raise EncoderError(
             f"{module} is installed and does not load: {error}. Install the versions that go together: "
             f"pip install --upgrade 'hybridsearch[{extra}]'"
