@@ -129,11 +129,12 @@ class Place:
         return f"hybridsearch.configuration({literal(self.definition.config)})"
 
     def row_config(self, alias: str) -> str:
-        """Return the configuration of a row."""
+        """Return the configuration of a row. As a subquery, that of the index is looked up once a statement."""
+        own = f"(select {self.config()})"
         if self.definition.config_column is None:
-            return self.config()
+            return own
         named = f"hybridsearch.known_configuration({column_list([self.definition.config_column], alias)}::text)"
-        return f"coalesce({named}, {self.config()})"
+        return f"coalesce({named}, {own})"
 
     def texts(self, alias: str) -> str:
         """Return what a row's words are made of, as texts: its fields, and the name of its configuration."""
@@ -190,7 +191,7 @@ _COMPANIONS = (
 )
 
 # Tables that stand only while `build` runs.
-_SCRATCH = ("build_rows", "build_words", "build_terms", "build_parts", "build_lists")
+_SCRATCH = ("build_numbers", "build_rows", "build_words", "build_terms", "build_parts", "build_lists")
 
 # What a template may name as {{fragment}} or {{fragment:argument}}.
 FRAGMENTS: dict[str, Callable[[Place, str], str]] = {

@@ -66,29 +66,32 @@ comment on function hybridsearch.words(regconfig, text) is
     'Lexemes of a text under a text search configuration, each with its exact number of occurrences';
 
 -- Part numbers, model names and measures, whole and in parts: DV7-1211ea gives dv7-1211ea, dv7, 1211ea, dv, 1211, ea;
--- C++ gives c++; 2.13GHz gives 2.13ghz, 2.13, ghz. What a configuration makes of them is added by hybridsearch.words.
+-- C++ gives c++; 2.13GHz gives 2.13ghz, 2.13, ghz. What a configuration makes of them is added by hybridsearch.words. As
+-- in a tsvector, nothing longer than 2,046 bytes is a term. (Without settings of its own, so that it is inlined.)
 create or replace function hybridsearch.codes(content text)
 returns setof text
-language sql immutable strict parallel safe rows 20
-set search_path = pg_catalog, pg_temp
-as $$
-    with code as (
-        select lower(run.match[1]) as whole
-        from regexp_matches(content, '([[:alnum:]]+(?:[-._/][[:alnum:]]+)*(?:\+\+?|#)?)', 'g') as run(match)
-        where run.match[1] ~ '[[:digit:]].*[[:alpha:]]|[[:alpha:]].*[[:digit:]]|[+#]$'
-    )
-    select whole from code
-    union all
-    select part.match[1]
-    from code, regexp_matches(whole, '([[:alnum:]]+)', 'g') as part(match)
-    where part.match[1] <> whole
-    union all
-    select piece.match[1]
-    from code, regexp_matches(whole, '([[:alpha:]]{2,}|[[:digit:]]+(?:\.[[:digit:]]+)?)', 'g') as piece(match)
-    where length(whole) <= 255         -- no part number is longer; each piece is compared with all parts
-      and length(piece.match[1]) > 1
-      and not piece.match[1] = any (string_to_array(translate(whole, '-_/', '...'), '.'))
-$$;
+language sql immutable parallel safe rows 20
+begin atomic
+    select part.code
+    from (select lower(run.match[1]) as whole
+          from regexp_matches(content, '([[:alnum:]]+(?:[-._/][[:alnum:]]+)*(?:\+\+?|#)?)', 'g') as run(match)
+          where run.match[1] ~ '[[:digit:]].*[[:alpha:]]|[[:alpha:]].*[[:digit:]]|[+#]$'
+          offset 0) as found
+    cross join lateral (
+        select found.whole
+        union all
+        select part.match[1]
+        from regexp_matches(found.whole, '([[:alnum:]]+)', 'g') as part(match)
+        where part.match[1] <> found.whole
+        union all
+        select piece.match[1]
+        -- No part number is longer; each piece is compared with all parts.
+        from regexp_matches(case when length(found.whole) <= 255 then found.whole end,
+                            '([[:alpha:]]{2,}|[[:digit:]]+(?:\.[[:digit:]]+)?)', 'g') as piece(match)
+        where length(piece.match[1]) > 1
+          and not piece.match[1] = any (string_to_array(translate(found.whole, '-_/', '...'), '.'))) as part(code)
+    where octet_length(part.code) <= 2046;
+end;
 comment on function hybridsearch.codes(text) is
     'Part numbers, model names and measures in a text, lower-cased, whole and in parts';
 
@@ -102,7 +105,8 @@ comment on function hybridsearch.is_unspaced(text) is 'Whether a text has charac
 create or replace function hybridsearch.is_coded(content text)
 returns boolean
 language sql immutable parallel safe
-return content operator(pg_catalog.~) '[[:digit:]+#]';
+return content operator(pg_catalog.~)
+    '[[:digit:]][-._/[:alnum:]]*[[:alpha:]]|[[:alpha:]][-._/[:alnum:]]*[[:digit:]]|[[:alnum:]][+#]';
 comment on function hybridsearch.is_coded(text) is 'Whether a text has what may be a part number';
 
 -- The terms of a text and how often each occurs: what is indexed, and what is searched for.

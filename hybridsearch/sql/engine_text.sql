@@ -70,38 +70,59 @@ end
 $$;
 
 -- The words of a row: of several texts, each with its weight. Nearly every text is read in one go, without the tables that
--- hybridsearch.terms makes on its way: one that has nothing but words, none of them so often, or so far back, that a
--- tsvector would not count it. `cost` lets the planner share the work out among parallel workers.
+-- hybridsearch.terms makes on its way: one without scripts that need it, and none of whose words is so often, or so far
+-- back, that a tsvector would not count it. `cost` lets the planner share the work out among parallel workers.
 create or replace function hybridsearch.counted(config regconfig, weights float8[], contents text[])
 returns hybridsearch.counted
 language plpgsql immutable parallel safe cost 10000
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    found hybridsearch.counted; most int4;
+    found hybridsearch.counted; most int4; plain bool; coded bool;
 begin
     config := coalesce(config, 'pg_catalog.simple'::regconfig);
-    if not exists (select
-                   from unnest(contents) as content
-                   where length(content) > 30000 or hybridsearch.is_unspaced(content) or hybridsearch.is_coded(content)) then
-        if cardinality(contents) = 1 then
-            select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
-            into found.words, found.frequencies, found.length, most
-            from (select word.lexeme, (weights[1] * n.times)::real as frequency, n.times as most
-                  from unnest(to_tsvector(config, contents[1])) as word(lexeme, positions, classes)
-                  cross join lateral (select cardinality(word.positions) as times) as n) as z;
-        else
-            select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
-            into found.words, found.frequencies, found.length, most
-            from (select word.lexeme, sum(given.weight * cardinality(word.positions))::real as frequency,
-                         max(cardinality(word.positions)) as most
-                  from unnest(weights, contents) as given(weight, content),
-                       unnest(to_tsvector(config, given.content)) as word
-                  group by word.lexeme) as z;
-        end if;
-        if coalesce(most, 0) < 255 then
-            return found;
-        end if;
+    if cardinality(contents) = 1 then
+        plain := length(contents[1]) <= 30000 and not hybridsearch.is_unspaced(contents[1]);
+        coded := hybridsearch.is_coded(contents[1]);
+    else
+        select not bool_or(length(content) > 30000 or hybridsearch.is_unspaced(content)), bool_or(hybridsearch.is_coded(content))
+        into plain, coded
+        from unnest(contents) as content;
+    end if;
+    if plain and coded then
+        select array_agg(z.term), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
+        into found.words, found.frequencies, found.length, most
+        from (select x.term, sum(x.weight * x.times)::real as frequency, max(x.times) as most
+              from (select given.weight, to_tsvector(config, given.content) as vector, given.content
+                    from unnest(weights, contents) as given(weight, content)
+                    where given.content is not null
+                    offset 0) as given
+              cross join lateral (
+                  select word.lexeme, given.weight, cardinality(word.positions)
+                  from unnest(given.vector) as word(lexeme, positions, classes)
+                  union all
+                  select code.term, given.weight, count(*)::int4
+                  from hybridsearch.codes(given.content) as code(term)
+                  where code.term <> all (tsvector_to_array(given.vector))
+                  group by code.term) as x(term, weight, times)
+              group by x.term) as z;
+    elsif plain and cardinality(contents) = 1 then
+        select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
+        into found.words, found.frequencies, found.length, most
+        from (select word.lexeme, (weights[1] * n.times)::real as frequency, n.times as most
+              from unnest(to_tsvector(config, contents[1])) as word(lexeme, positions, classes)
+              cross join lateral (select cardinality(word.positions) as times) as n) as z;
+    elsif plain then
+        select array_agg(z.lexeme), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
+        into found.words, found.frequencies, found.length, most
+        from (select word.lexeme, sum(given.weight * cardinality(word.positions))::real as frequency,
+                     max(cardinality(word.positions)) as most
+              from unnest(weights, contents) as given(weight, content),
+                   unnest(to_tsvector(config, given.content)) as word
+              group by word.lexeme) as z;
+    end if;
+    if plain and coalesce(most, 0) < 255 then
+        return found;
     end if;
     select array_agg(z.term), array_agg(z.frequency), sum(z.frequency::float8)
     into found.words, found.frequencies, found.length

@@ -3,8 +3,12 @@
 from collections import Counter
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
+
+from hybridsearch.lexical import lexical
+from hybridsearch.words import index_words
+from tests.support.models import articles, fill
 
 TERMS = text("select term, frequency from hybridsearch.terms('english', :content)")
 
@@ -31,3 +35,25 @@ def test_a_part_number_is_taken_apart_and_one_of_a_thousand_letters_is_not(sessi
     assert {"dv7-1211ea", "dv7", "1211ea", "dv", "1211", "ea"} <= terms(session, "DV7-1211ea").keys()
     long = "x9" * 600
     assert long in terms(session, f"a {long}")
+
+
+def test_what_is_too_long_for_a_term_is_passed_over(session: Session) -> None:
+    # A btree takes 2,704 bytes, a tsvector words of 2,046.
+    digits = "".join(f"{n * 7919 % 65536:04x}" for n in range(3000))
+    assert terms(session, f"oak {digits} a1 {digits[:2046]}").keys() == {"oak", "a1", digits[:2046]}
+
+
+def test_a_row_of_digits_without_end_is_indexed_and_holds_up_no_other(engine: Engine) -> None:
+    noise = "".join(f"{n * 7919 % 65536:04x}" for n in range(3000))
+    shop = articles()
+    fill(engine, shop)
+    with Session(engine) as session, session.begin():
+        session.add_all(
+            [shop.Article(id=5, title="Noise", body=f"elm {noise}"), shop.Article(id=6, title="Ash", body="")]
+        )
+    with Session(engine) as session, session.begin():
+        index_words(session, shop.index)
+    with Session(engine) as session:
+        assert not session.scalar(select(func.count()).select_from(shop.index.changes))
+        for word, number in (("elm", 5), ("ash", 6)):
+            assert [row[0] for row in session.execute(lexical(shop.index, word, candidates=10))] == [number]

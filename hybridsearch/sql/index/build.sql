@@ -3,7 +3,7 @@
 -- one step to the next stands in unlogged tables that nobody else ever sees (made and dropped in one transaction), since
 -- PostgreSQL's parallel workers cannot read temporary ones. docs/sparse-engine.md has the format, and what a step costs.
 
--- Number the next rows, in the order of their keys, that have no document, and write their postings. Return how many there
+-- Number the next rows, as the table is read, that have no document, and write their postings. Return how many there
 -- were, 0 at the end. One transaction, one at a time; readers go on. The hash of a document is that of `recipe`, which says
 -- how rows are indexed, and of its fields.
 --
@@ -21,47 +21,47 @@ set extra_float_digits = 1          -- weights pass through text: every bit of t
 as $$
 #variable_conflict use_column
 declare
-    bounded bool; upto record; sequence regclass := pg_get_serial_sequence({{literal:document}}, 'id');
+    sequence regclass := pg_get_serial_sequence({{literal:document}}, 'id');
     first int4; built int4; s record; least_dense float8; classes int4;
 begin
     perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
-    select {{keys:m}} into upto
-    from {{table}} as m
-    where highest < 0 and not exists (select from {{document}} as doc where {{same_row:m,doc}})
-    order by {{keys:m}}
-    offset most - 1 limit 1;
-    bounded := found;
-    -- 1. The words of each row.
     first := (nextval(sequence) / 16000 + 1) * 16000;       -- whole ranges, of this build alone
-    create unlogged table {{build_rows}} as
-    select first - 1 + (row_number() over (order by {{keys:x}}))::int4 as document, {{keys:x}}, x.hash,
-           coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
-    from (select {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
-                 {{counted:m}} as counted
+    create unlogged table {{build_numbers}} as
+    select first - 1 + (row_number() over ())::int4 as document, {{keys:x}}
+    from (select {{keys:m}}
           from {{table}} as m
           left join {{document}} as doc on {{same_row:m,doc}}
           where case when highest < 0 then doc.id is null else doc.id between lowest and highest end
-            and (not bounded or ({{keys:m}}) <= ({{keys:upto}}))
-          offset 0) as x;
+          limit most) as x;
     get diagnostics built = row_count;
     if built = 0 then
-        drop table {{build_rows}};
+        drop table {{build_numbers}};
         return 0;
     end if;
     perform setval(sequence, first + built - 1);
+    analyze {{build_numbers}};
+    -- 1. The words of each row. They are numbered as the table is read, so that they come in about the order of their numbers
+    -- again, without sorting texts.
+    create unlogged table {{build_rows}} as
+    select x.document, {{keys:x}}, x.hash, coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
+    from (select o.document, {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
+                 {{counted:m}} as counted
+          from {{build_numbers}} as o
+          join {{table}} as m on ({{keys:m}}) = ({{keys:o}})
+          offset 0) as x;
     create index on {{build_rows}} using brin (document) with (pages_per_range = 16);
     update {{statistics}} as z
     set documents = z.documents + x.documents,
         length = z.length + x.length,
-        average = case when z.documents = 0 and x.length > 0 and not exists (select from {{posting}})
-                       then x.length / x.documents else z.average end
+        average = case when x.length > 0 and not exists (select from {{posting}})
+                       then (z.length + x.length) / (z.documents + x.documents) else z.average end
     from (select count(*) as documents, sum(length::float8) as length from {{build_rows}}) as x
     returning z.documents, z.average, z.k1, z.b into strict s;
     -- 2. The dictionary, and of each word of these documents its number, and its idf where it goes to rows of ranges.
     create unlogged table {{build_words}} as
     select word collate "C" as word, count(*) as n
-    from {{build_rows}}, unnest(words) as word
-    group by word;
+    from (select unnest(words) as word from {{build_rows}}) as x
+    group by 1;
     insert into {{term}} (term)
     select word
     from {{build_words}} as w
@@ -111,7 +111,7 @@ begin
         frequencies = case when p.frequencies is not null or excluded.frequencies is not null
                            then coalesce(p.frequencies, array_fill(null::real, array[cardinality(p.codes)]))
                                 || coalesce(excluded.frequencies, array_fill(null::real, array[cardinality(excluded.codes)])) end;
-    drop table {{build_rows}}, {{build_words}}, {{build_terms}}, {{build_parts}}, {{build_lists}};
+    drop table {{build_numbers}}, {{build_rows}}, {{build_words}}, {{build_terms}}, {{build_parts}}, {{build_lists}};
     return built;
 end
 $$;
@@ -136,31 +136,32 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    with entry as materialized (
-        select o.document, o.norm, known.id, known.idf, u.tf
-        from (select document, words, frequencies, greatest(k1 * (1 - b + b * length / average), 1e-30)::float8 as norm
-              from {{build_rows}}
-              where document between first and last
-              offset 0) as o
-        cross join unnest(o.words, o.frequencies) as u(word, tf)
-        join {{build_terms}} as known on known.word = u.word
+    with entry as not materialized (
+        -- Several unnest() in the list of columns go through an array together, where those in FROM would each copy it first.
+        select o.document, unnest(o.words) as word, unnest(o.frequencies) as tf,
+               greatest(k1 * (1 - b + b * o.length / average), 1e-30)::float8 as norm
+        from {{build_rows}} as o
+        where o.document between first and last
     )
     select e.document, array_agg(e.id), array_agg(e.key) filter (where e.key is not null),
            array_agg(e.key) filter (where e.tf is not null), array_agg(e.tf) filter (where e.tf is not null),
            null::int4, null::int4, null::int8, null::real, null::sparsevec
     from (select c.document, c.id, (c.id::int8 << 31) | ((c.document & 1048575) << 11) | c.code as key,
                  case when not (c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf) then c.tf end as tf
-          from (select *, case when idf is null then greatest(1, ceil(2047 * tf / (tf + norm)))::int4 end as code
-                from entry
+          from (select r.document, r.tf, r.norm, known.id,
+                       case when known.idf is null then greatest(1, ceil(2047 * r.tf / (r.tf + r.norm)))::int4 end as code
+                from entry as r
+                join {{build_terms}} as known on known.word = r.word
                 offset 0) as c
           offset 0) as e
     group by e.document
     union all
-    select null, null, null, null, null, e.id, e.document / 16000, count(*), min(e.idf),
-           ('{' || string_agg(hybridsearch.element(e.document, (e.tf / (e.tf + e.norm) * e.idf)::real), ',') || '}/16000')::sparsevec
-    from entry as e
-    where e.idf is not null
-    group by e.id, e.document / 16000;
+    select null, null, null, null, null, known.id, r.document / 16000, count(*), known.idf,
+           ('{' || string_agg(hybridsearch.element(r.document, (r.tf / (r.tf + r.norm) * known.idf)::real), ',') || '}/16000')::sparsevec
+    from entry as r
+    join {{build_terms}} as known on known.word = r.word
+    where known.idf is not null
+    group by known.id, known.idf, r.document / 16000;
 end
 $$;
 comment on function {{fn:build_ranges}}(int4, int4, float8, float8, float8) is 'A part of a build: a few ranges of documents';
@@ -185,11 +186,10 @@ begin
                            left join unnest(u.codes, u.tfs) as x(code, tf) on x.code = c.code
                            order by c.place) end
     from (select e.key >> 31 as term, array_agg((e.key & 2147483647)::int4) as codes
-          from (select key
-                from {{build_parts}} as o
-                cross join unnest(o.listed) as key
-                where o.document >> 20 = span and (key >> 31) % classes = class
-                order by key) as e
+          from (select x.key
+                from (select unnest(o.listed) as key from {{build_parts}} as o where o.document >> 20 = span) as x
+                where (x.key >> 31) % classes = class
+                order by x.key) as e
           group by e.key >> 31) as l
     left join (select u.key >> 31 as term, array_agg((u.key & 2147483647)::int4) as codes, array_agg(u.tf) as tfs
                from {{build_parts}} as o
