@@ -5,6 +5,7 @@ The roles may read the companions (a search needs to), so the policies of docs/q
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -176,6 +177,29 @@ def test_explanations_and_suggestions_know_ones_own_alone(house: SimpleNamespace
     assert {explanation.document.id for explanation in house.search.explain(north, "merger plan", limit=20)} == OWN
     hits = house.search.search(north, "zirconum", suggest=True)
     assert hits.suggestion is None or "zirconium" not in hits.suggestion
+
+
+def test_explanations_leave_out_counts_of_all_rows_and_still_add_up(house: SimpleNamespace, north: Session) -> None:
+    for one in house.search.explain(north, "lunch plan", limit=20):
+        assert {term.term for term in one.lexical.terms} == {"lunch", "plan"}
+        assert [one.lexical.documents, *(term.documents for term in one.lexical.terms)] == [None] * 3
+        assert sum(term.score for term in one.lexical.terms) == pytest.approx(one.lexical.score, rel=1e-9)
+
+
+def test_whom_no_policy_binds_is_told_the_counts(house: SimpleNamespace, shared_engine: Engine) -> None:
+    with Session(shared_engine) as session:
+        first = house.search.explain(session, "lunch", limit=1)[0].lexical
+        assert (first.documents, first.terms[0].documents) == (SOUTH + NORTH, NORTH)
+
+
+def test_why_not_knows_ones_own_alone(house: SimpleNamespace, north: Session) -> None:
+    options = {"limit": 1, "candidates": 1}
+    lost = house.search.why_not(north, "merger plan", 5, **options)
+    assert (lost.stage, dict(lost.legs)) == ("no such row", {})
+    assert lost == replace(house.search.why_not(north, "merger plan", 10**6, **options), key={"id": 5})
+    places = [house.search.why_not(north, "merger plan", key, **options).legs for key in sorted(OWN)]
+    for leg in house.index.legs:
+        assert sorted(legs[leg].rank for legs in places) == list(range(1, NORTH + 1))
 
 
 def test_the_select_holds_too(house: SimpleNamespace, north: Session) -> None:
