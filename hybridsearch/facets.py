@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.conditions import expression
 from hybridsearch.errors import QueryError
-from hybridsearch.lexical import array_of, asked, changes
+from hybridsearch.lexical import array_of, asked, changes, rows_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan, checked_count
 from hybridsearch.query import Query
@@ -96,13 +96,11 @@ def _fused(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
 
 
 def _matches(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
-    matches = select(*(key.label(name) for key, name in zip(index.keys, index.key_names, strict=True)))
-    matches = matches.select_from(index.model)
-    if query.text is not None:
-        having = _having(index, query.text, query.prefixes).subquery("having")
-        matches = matches.join(having, index.same_row(having))
-    where = within(index, query, plan).where
-    return matches if where is None else matches.where(where)
+    matches = rows_of(index, within(index, query, plan).where)
+    if query.text is None:
+        return matches
+    having = _having(index, query.text, query.prefixes).subquery("having")
+    return matches.join(having, index.same_row(having))
 
 
 def _having(index: SearchIndex, words: str, prefixes: Sequence[str]) -> Select[Any]:
