@@ -7,8 +7,8 @@
     search.search(session, "red chair", boosts=boosts)
 
 A boost multiplies the score by 1 + weight · value, so a document of a higher value never falls (a score below 0, which
-a single leg may give, is divided). Values below 0, NULL and NaN count as 0, those above a million as a million. Only
-documents that a leg has found are raised.
+a single leg may give, is divided). Values below 0, NULL and NaN count as 0, those above a million as a million. There
+are at most 16 boosts, whose product is a number at their largest. Only documents that a leg has found are raised.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from hybridsearch.fusion import DOUBLE, check_weight, is_number
 from hybridsearch.model import SearchIndex
 
 LARGEST = 1_000_000.0
+MOST_BOOSTS = 16  # each up to 1e15: a float8 ends at 1e308
 MAX_NAME = 40
 HALVINGS = 1000.0  # beyond them a float8 would become 0, which PostgreSQL takes for an error
 
@@ -53,10 +54,13 @@ def recency(column: Any, *, half_life: timedelta) -> ColumnElement[float]:
 
 
 def popularity(column: Any, *, half: float) -> ColumnElement[float]:
-    """Return 0 for nothing, a half for `half`, and ever nearer to 1: column / (column + half); for a Boost."""
+    """Return 0 for nothing, a half for `half`, and ever nearer to 1: column / (column + half); for a Boost.
+
+    What is below 0, NULL or NaN is nothing.
+    """
     if not is_number(half) or not 0 < half <= LARGEST:
         raise QueryError(f"half is {half!r}: give a number above 0, to {LARGEST:,.0f}")
-    count: ColumnElement[float] = func.least(func.greatest(cast(column, DOUBLE), 0.0), 1e15)
+    count = _number(cast(column, DOUBLE), 1e15)
     return count / (count + literal(float(half), DOUBLE))
 
 
@@ -71,6 +75,8 @@ def checked_boosts(index: SearchIndex, boosts: Any) -> Mapping[str, Boost]:
         return {}
     if not isinstance(boosts, Mapping):
         raise QueryError(f"boosts is {boosts!r}: give a mapping of names to Boost(expression, weight)")
+    if len(boosts) > MOST_BOOSTS:
+        raise QueryError(f"there are {len(boosts)} boosts: give at most {MOST_BOOSTS}")
     return {_name(name): _boost(index, name, boost) for name, boost in boosts.items()}
 
 
@@ -94,10 +100,14 @@ def boosted(index: SearchIndex, ranking: Select[Any], boosts: Mapping[str, Boost
 
 
 def _factor(boost: Boost) -> ColumnElement[float]:
-    value = cast(boost.expression, DOUBLE)
+    return 1.0 + literal(float(boost.weight), DOUBLE) * _number(cast(boost.expression, DOUBLE), LARGEST)
+
+
+def _number(value: ColumnElement[float], most: float) -> ColumnElement[float]:
+    """A value from 0 to so much; 0 for NULL and NaN."""
     # NaN is above every number in PostgreSQL.
     usual = and_(value > 0.0, value <= literal(float("inf"), DOUBLE))
-    return 1.0 + literal(float(boost.weight), DOUBLE) * case((usual, func.least(value, LARGEST)), else_=0.0)
+    return case((usual, func.least(value, most)), else_=0.0)
 
 
 def _boost(index: SearchIndex, name: str, given: Any) -> Boost:

@@ -69,7 +69,9 @@ def _short(number: re.Match[str]) -> str:
 def _terms(lexical: LexicalPart) -> Iterator[Line]:
     for part in lexical.terms:
         times = "" if part.times == 1 else f"{part.times} · "
-        idf = f"idf {part.idf:.4f} ({part.documents:,} of {lexical.documents:,})"
+        idf = f"idf {part.idf:.4f}"
+        if part.documents is not None:
+            idf += f" ({part.documents:,} of {lexical.documents:,})"
         k = lexical.k1 + 1
         tf = f"{part.frequency:g} · {k:g} / ({part.frequency:g} + {part.length_part:.4f})"
         yield f"  {part.term}", f"{times}{idf} · {tf}", f"{part.score:.4f}"

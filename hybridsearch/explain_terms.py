@@ -4,7 +4,8 @@
     lexical_part(index, query, score, key, row._mapping).terms[0].idf
 
 Of the engine sql they are those of the leg's own snapshot, to the last bit; of pg_textsearch they are worked out again
-by its rules (docs/engines.md); the engine memory has them in this process.
+by its rules (docs/engines.md); the engine memory has them in this process. How many documents there are, and how many
+have a term, is said only where row-level security hides none; the engine memory has read the role's own alone.
 """
 
 from functools import reduce
@@ -30,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from hybridsearch.conditions import restricted
 from hybridsearch.engines.memory import Scores
 from hybridsearch.explanation import Asked, LexicalPart, Statistics, bm25
 from hybridsearch.lexical import DOUBLE, asked, changes, routine, row_configuration, terms_of
@@ -70,6 +72,7 @@ def with_terms(statement: Select[Any], index: SearchIndex, query: Query) -> Sele
             statistics.c.average.label("average_length"),
             _average_idf(index, found, statistics).label("average_idf"),
             length.label("length"),
+            restricted(index).label("restricted"),
             own.c.own_terms,
             own.c.own_frequencies,
         )
@@ -90,7 +93,8 @@ def lexical_part(index: SearchIndex, query: Query, score: float, key: tuple[Any,
     statistics = Statistics(
         values["all_documents"], values["average_length"], index.bm25, float(values["average_idf"] or 0.0)
     )
-    return bm25(score, length, frequencies, tuple(Asked(*entry) for entry in asked), statistics, tolerance)
+    part = bm25(score, length, frequencies, tuple(Asked(*entry) for entry in asked), statistics, tolerance)
+    return part.without_counts() if values["restricted"] else part
 
 
 def _in_memory(index: SearchIndex, scores: Scores, score: float, key: tuple[Any, ...]) -> LexicalPart:

@@ -10,8 +10,8 @@ legs' shares, times the factors of the boosts, to the fused score.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 from hybridsearch.bm25 import BM25, lucene_idf
 from hybridsearch.fusion import Fusion
@@ -21,14 +21,15 @@ from hybridsearch.fusion import Fusion
 class TermPart:
     """What one term of the query brings to the BM25 score of a document.
 
-    `times` it occurs in the query, `frequency` (weighted by field) in the document, in `documents` of all documents.
+    `times` it occurs in the query, `frequency` (weighted by field) in the document, in `documents` of all documents
+    (None where row-level security hides some of them).
     `score` is times · idf · saturation, where saturation = frequency · (k1 + 1) / (frequency + length_part).
     """
 
     term: str
     times: int
     frequency: float
-    documents: int
+    documents: int | None
     idf: float
     length_part: float
     saturation: float
@@ -39,7 +40,9 @@ class TermPart:
 class LexicalPart:
     """The BM25 score of a document: `score` of the leg, and its terms, which add up to it.
 
-    `length` counts the document's words (weighted by field), `average_length` those of all `documents`.
+    `length` counts the document's words (weighted by field), `average_length` those of all `documents`. Where row-level
+    security hides some of these from the role, they are not counted: `documents` is None, there and in the terms.
+    `idf` and `average_length` stay, since without them nothing adds up: they are ratios, of all rows.
     `current` is False where the terms do not add up: the row has changed since its words were indexed, or the engine
     counts documents that are gone (pg_textsearch).
     """
@@ -48,10 +51,14 @@ class LexicalPart:
     terms: tuple[TermPart, ...]
     length: float
     average_length: float
-    documents: int
+    documents: int | None
     k1: float
     b: float
     current: bool
+
+    def without_counts(self) -> Self:
+        """Return the same for a role that may not know how many documents there are."""
+        return replace(self, documents=None, terms=tuple(replace(term, documents=None) for term in self.terms))
 
 
 @dataclass(frozen=True)

@@ -21,22 +21,19 @@ from sqlalchemy import (
     Numeric,
     Select,
     String,
-    Text,
     and_,
-    case,
-    cast,
     func,
     literal,
-    null,
     select,
+    true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB, array
 from sqlalchemy.orm import Session
 
 from hybridsearch.conditions import expression
 from hybridsearch.errors import QueryError
-from hybridsearch.lexical import configuration, terms_of
+from hybridsearch.lexical import array_of, asked, changes, rows_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan, checked_count
 from hybridsearch.query import Query
@@ -51,7 +48,7 @@ LARGEST = 1e300  # of the numbers that a range may end at
 class Facet:
     """What to count by: the `limit` most frequent values of an expression on the model, or all of its `ranges`.
 
-    A range is (from, to): from is in it, to is not, None leaves the end open.
+    A range is (from, to): from is in it, to is not, None leaves the end open. A document counts in each that it is in.
     """
 
     expression: Any
@@ -81,8 +78,8 @@ def facets(
 ) -> dict[str, list[Count]]:
     """Return the counts of every facet, most frequent first, ranges in their order.
 
-    Over "fused" the documents are those that the legs found, over "matches" all that have a word of the query and pass
-    the filter (all that pass, for a query without words).
+    Over "fused" the documents are those that the legs found, over "matches" all that the lexical leg would find without
+    the bound of its candidates (all that pass the filter, for a query without words).
     """
     counted = _fused(index, query, plan) if over == "fused" else _matches(index, query, plan)
     found = counted.cte("counted")
@@ -99,48 +96,60 @@ def _fused(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
 
 
 def _matches(index: SearchIndex, query: Query, plan: Plan) -> Select[Any]:
-    documents = index.documents
-    matches = select(*(key.label(name) for key, name in zip(index.keys, index.key_names, strict=True)))
-    matches = matches.select_from(index.model)
-    if query.text is not None:
-        if index.engine != "sql":
-            raise QueryError(f'facets over all matches need the lexical engine "sql": index "{index.name}" has another')
-        words = terms_of(configuration(index), literal(query.text, Text))
-        ids = func.coalesce(func.array_agg(index.terms.c.id), cast([], ARRAY(Integer)))
-        asked = select(ids).select_from(words.join(index.terms, index.terms.c.term == words.c.term)).scalar_subquery()
-        matches = matches.join(documents, index.same_row(documents)).where(documents.c.terms.overlap(asked))
-    where = within(index, query, plan).where
-    return matches if where is None else matches.where(where)
+    matches = rows_of(index, within(index, query, plan).where)
+    if query.text is None:
+        return matches
+    having = _having(index, query.text, query.prefixes).subquery("having")
+    return matches.join(having, index.same_row(having))
+
+
+def _having(index: SearchIndex, words: str, prefixes: Sequence[str]) -> Select[Any]:
+    """The keys of the documents that have a term of the query; of rows that are not indexed yet, as they are now."""
+    if index.engine != "sql":
+        raise QueryError(f'facets over all matches need the lexical engine "sql": index "{index.name}" has another')
+    wanted = asked(index, words, prefixes).cte("wanted")
+    changed = select(*changes(index).c).cte("changed").prefix_with("materialized")
+    documents, terms = index.documents, index.terms
+    numbers = select(array_of(terms.c.id)).join_from(wanted, terms, terms.c.term == wanted.c.term).scalar_subquery()
+    asked_words = select(func.array_agg(wanted.c.term)).scalar_subquery()
+    keys, live = index.key_columns(documents), [changed.c[name] for name in index.key_names]
+    is_stale = select(literal(1)).where(*(key == now for key, now in zip(keys, live, strict=True))).exists()
+    indexed = select(*keys).where(documents.c.terms.overlap(numbers), ~is_stale)
+    return select(union_all(indexed, select(*live).where(changed.c.words.overlap(asked_words))).subquery("matching"))
 
 
 def _counts(index: SearchIndex, found: CTE, number: int, facet: Facet) -> Select[Any]:
-    ranged = facet.ranges is not None
-    value = _place(facet) if facet.ranges is not None else facet.expression
-    shown = func.to_jsonb(value, type_=JSONB).label("value")
-    count = func.count().label("count")
-    counts = select(literal(number, Integer).label("facet"), shown, count)
-    counts = counts.join_from(found, index.model, index.same_row(found)).group_by(shown)
-    if not ranged:
-        counts = counts.order_by(count.desc(), shown).limit(facet.limit)
-    made = counts.subquery()
-    return select(made.c.facet, made.c.value, made.c.count)
+    """(facet, value, count), where of a range the value is its place, from 1."""
+    rows = found.join(index.model, index.same_row(found))
+    made = _of_values(rows, facet) if facet.ranges is None else _of_ranges(rows, facet.expression, facet.ranges)
+    return select(literal(number, Integer).label("facet"), made.c.value, made.c.count)
 
 
-def _place(facet: Facet) -> ColumnElement[Any]:
-    """The place of the range that a value is in, from 0; null outside of all."""
-    whens = []
-    for place, (low, high) in enumerate(facet.ranges or ()):
-        ends = [] if low is None else [facet.expression >= _bound(low)]
-        ends += [] if high is None else [facet.expression < _bound(high)]
-        whens.append((and_(facet.expression.is_not(None), *ends), literal(place, Integer)))
-    return case(*whens, else_=cast(null(), Integer))
+def _of_values(rows: Any, facet: Facet) -> Any:
+    shown, count = func.to_jsonb(facet.expression, type_=JSONB).label("value"), func.count().label("count")
+    counts = select(shown, count).select_from(rows).group_by(shown).order_by(count.desc(), shown)
+    return counts.limit(facet.limit).subquery()
+
+
+def _of_ranges(rows: Any, value: ColumnElement[Any], ranges: Sequence[tuple[Any, Any]]) -> Any:
+    counts = [func.count().filter(_is_within(value, *range_)) for range_ in ranges]
+    every = select(array(counts).label("counts")).select_from(rows).subquery()
+    each = func.unnest(every.c.counts).table_valued("count", with_ordinality="place").render_derived("each")
+    place = func.to_jsonb(each.c.place, type_=JSONB).label("value")
+    return select(place, each.c.count).join_from(every, each, true()).subquery()
+
+
+def _is_within(value: ColumnElement[Any], low: Any, high: Any) -> ColumnElement[bool]:
+    ends = [] if low is None else [value >= _bound(low)]
+    ends += [] if high is None else [value < _bound(high)]
+    return and_(value.is_not(None), *ends)
 
 
 def _in_order(facet: Facet, counts: list[Count]) -> list[Count]:
     if facet.ranges is None:
         return sorted(counts, key=lambda one: -one.count)
     found = {one.value: one.count for one in counts}
-    return [Count(tuple(range_), found.get(place, 0)) for place, range_ in enumerate(facet.ranges)]
+    return [Count(tuple(range_), found[place]) for place, range_ in enumerate(facet.ranges, 1)]
 
 
 def _facet(index: SearchIndex, name: str, given: Any) -> Facet:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from hybridsearch.conditions import of_model, restricted
-from hybridsearch.lexical import array_of, numbers_of
+from hybridsearch.lexical import array_of, numbers_of, rows_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.sampling import SAMPLE, share_of, size_of
 
@@ -69,11 +69,7 @@ def passing_of(index: SearchIndex, candidates: int, where: Condition | None) -> 
     """Return what passes a filter. Reads a sample, and no more than few rows."""
     bounds = _bounds(index, candidates, where)
     few, wide, widest = (select(bounds.c[name]).scalar_subquery() for name in ("few", "wide", "widest"))
-    names = zip(index.keys, index.key_names, strict=True)
-    passing = select(*(key.label(name) for key, name in names)).select_from(index.model)
-    if where is not None:
-        passing = passing.where(where)
-    keys = passing.limit(select(bounds.c.few + 1).scalar_subquery()).cte("passing")
+    keys = rows_of(index, where).limit(select(bounds.c.few + 1).scalar_subquery()).cte("passing")
     counted = select((func.count() <= few).label("few")).select_from(keys).cte("passing_choice")
     return Passing(where, select(counted.c.few).scalar_subquery(), keys, wide, widest)
 
@@ -116,17 +112,16 @@ def compared(
     Those of `passing`, keys, are looked up one by one; without it, those of which `where` holds are joined.
     """
     chunks = index.chunks
+    rows = rows_of(index, where).subquery("passing_row") if passing is None else passing
+    same = and_(*(key == rows.c[key.name] for key in index.key_columns(chunks)))
+    keys: list[ColumnElement[Any]] = [rows.c[name] for name in index.key_names]
     if passing is None:
-        keys: list[ColumnElement[Any]] = [*index.key_columns(chunks)]
-        every = select(*keys).join_from(index.model, chunks, index.same_row(chunks))
+        every = select(*keys).join_from(rows, chunks, same)
     else:
-        same = and_(*(key == passing.c[key.name] for key in index.key_columns(chunks)))
         own = select(distance.label("distance")).select_from(chunks).where(same).offset(ONE_BY_ONE)
         piece = own.correlate(passing).lateral("piece")
-        keys, distance = [passing.c[name] for name in index.key_names], piece.c.distance
+        distance = piece.c.distance
         every = select(*keys).join_from(passing, piece, ALWAYS)
-    if where is not None:
-        every = every.where(where)
     nearest = func.min(distance).label("distance")
     return every.add_columns(nearest).where(gate).group_by(*keys).order_by(nearest, *keys)
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     cast,
     column,
     func,
@@ -158,11 +159,21 @@ def _best(
     )
 
 
+def rows_of(index: SearchIndex, where: ColumnElement[bool] | None) -> Select[Any]:
+    """Return the keys, by their names in the companions, of the rows of the model's table of which a condition holds.
+
+    Nothing but the model stands in it: a condition with an EXISTS on a companion would take one beside it for its own.
+    """
+    names = zip(index.keys, index.key_names, strict=True)
+    rows = select(*(key.label(name) for key, name in names)).select_from(index.model)
+    return rows if where is None else rows.where(where)
+
+
 def numbers_of(index: SearchIndex, where: ColumnElement[bool]) -> ColumnElement[Any]:
     """Return the numbers of the documents of which a condition on the model holds, as an array."""
-    documents = index.documents
-    numbers = select(array_of(documents.c.id)).join_from(documents, index.table, index.same_row(documents))
-    return numbers.where(where).scalar_subquery()
+    documents, rows = index.documents, rows_of(index, where).subquery("passing_row")
+    same = and_(*(key == rows.c[key.name] for key in index.key_columns(documents)))
+    return select(array_of(documents.c.id)).join_from(documents, rows, same).scalar_subquery()
 
 
 def array_of(number: ColumnElement[int]) -> ColumnElement[Any]:

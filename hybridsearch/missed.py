@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Select, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
+from hybridsearch import filtering
 from hybridsearch.dense import distance_to
 from hybridsearch.engines import engine_of
 from hybridsearch.fusion import rank_name
@@ -146,12 +147,7 @@ def _deep(index: SearchIndex, query: Query, plan: Plan, leg: str) -> Select[Any]
         )
     if leg == "sparse":
         return compared(index, query.sparse or {}, candidates=DEPTH, where=where)
-    chunks, keys = index.chunks, index.key_columns(index.chunks)
-    best = func.min(distance_to(index, query.vector)).label("distance")
-    statement = select(*keys, best).join(index.table, index.same_row(chunks))
-    if where is not None:
-        statement = statement.where(where)
-    return statement.group_by(*keys).order_by(best, *keys).limit(DEPTH)
+    return filtering.compared(index, distance_to(index, query.vector), filtering.ALWAYS, None, where).limit(DEPTH)
 
 
 def _lost(legs: Mapping[str, Loss], plan: Plan) -> tuple[Stage, str]:

@@ -80,19 +80,15 @@ def duplicates(
     """Return a Select of pairs of documents: `first_<key>`, `second_<key>`, `similarity`, the nearest pair first.
 
     A pair's similarity is the cosine of their nearest chunks, at least the `threshold`. The HNSW index is asked for the
-    `neighbours` of every chunk whose document passes `where`: of a document with more copies than that some pairs are
-    left out, none of the documents.
+    `neighbours` of every chunk whose document passes `where`, among the chunks of others that pass: of a document with
+    more copies than that some pairs are left out, none of the documents.
     """
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
         raise QueryError(f"threshold is {threshold!r}: give a cosine, -1 to 1")
     neighbours, limit = checked_count("neighbours", neighbours), checked_count("limit", limit)
     where = condition(index, where)
-    chunk, other = index.chunks.alias("chunk"), index.chunks.alias("other")
-    distance = other.c.dense.cosine_distance(chunk.c.dense)
-    order = distance if index.storage.bits is None else other.c.bits.hamming_distance(chunk.c.bits)
-    # The chunk itself is among the nearest, and so may be its document's others.
-    asked = select(other, distance.label("distance")).order_by(order).limit(constant(2 * neighbours))
-    near = asked.correlate(chunk).lateral("near")
+    chunk = index.chunks.alias("chunk")
+    near = _near(index, chunk, 1.0 - float(threshold), neighbours, where)
     pairs = [(chunk.c[name], near.c[name]) for name in index.key_names]
     first, second = (tuple_(*keys) for keys in zip(*pairs, strict=True))
     low = [case((first < second, one), else_=two) for one, two in pairs]
@@ -105,12 +101,29 @@ def duplicates(
             similarity,
         )
         .select_from(chunk.join(near, literal_column("true")))
-        .where(*scan_settings(2 * neighbours), first != second, near.c.distance <= 1.0 - float(threshold))
-        .where(of_model(index, chunk, where), of_model(index, near, where))
+        .where(*scan_settings(2 * neighbours), of_model(index, chunk, where))
         .group_by(*low, *high)
         .order_by(similarity.desc(), *low, *high)
         .limit(limit)
     )
+
+
+def _near(index: SearchIndex, chunk: Any, most: float, neighbours: int, where: ColumnElement[bool] | None) -> Any:
+    """The nearest chunks of other documents that pass, at a distance of at most so much, as a FROM element.
+
+    The scan of the HNSW index goes on until it has so many, or has met twice as many that are too far: they come nearly
+    in order, and the condition on a window that only counts up ends the scan.
+    """
+    other = index.chunks.alias("other")
+    distance = other.c.dense.cosine_distance(chunk.c.dense)
+    order = distance if index.storage.bits is None else other.c.bits.hamming_distance(chunk.c.bits)
+    too_far = func.count(case((distance > most, 1))).over(order_by=order, rows=(None, 0))
+    keys = [other.c[name] for name in index.key_names]
+    met = select(*keys, distance.label("distance"), too_far.label("too_far")).correlate(chunk).lateral("met")
+    same = and_(*(met.c[name] == chunk.c[name] for name in index.key_names))
+    near = select(met).where(met.c.too_far <= 2 * neighbours, met.c.distance <= most, not_(same))
+    near = near.where(of_model(index, met, where)).limit(constant(neighbours))
+    return near.correlate(chunk).lateral("near")
 
 
 def _vectors(session: Session, index: SearchIndex, key: tuple[Any, ...]) -> tuple[Any, dict[int, float]]:

@@ -7,13 +7,18 @@ Every piece of the text is escaped first, then marked: no tag of the text's own 
 """
 
 import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from operator import itemgetter
 
 from hybridsearch.characters import splits_character
 from hybridsearch.errors import QueryError
 from hybridsearch.syntax import UNSPACED
+
+MAX_COMPARED = 500  # matches of a text among which the telling places are looked for
 
 # As hybridsearch.codes and the parsers of PostgreSQL take words: whole part numbers, and the words in them.
 _TOKEN = re.compile(rf"(?P<unspaced>[{UNSPACED}]+)|[^\W_{UNSPACED}]+(?:[-._/'’][^\W_{UNSPACED}]+)*(?:\+\+?|\#)?")
@@ -63,12 +68,8 @@ class Snippet:
 
 def words_of(text: str) -> set[str]:
     """Return the words of a text that are to be analysed, lower-cased: of scripts with spaces, whole and in parts."""
-    found: set[str] = set()
-    for match in _TOKEN.finditer(text):
-        if match["unspaced"] is None:
-            found.add(match[0].lower())
-            found.update(part[0].lower() for part in _WORD.finditer(match[0]))
-    return found
+    tokens = {match[0] for match in _TOKEN.finditer(text) if match["unspaced"] is None}
+    return {token.lower() for token in tokens} | {part.lower() for token in tokens for part in _WORD.findall(token)}
 
 
 def spans_of(text: str, matched: Collection[str], terms: Collection[str]) -> list[Span]:
@@ -77,21 +78,27 @@ def spans_of(text: str, matched: Collection[str], terms: Collection[str]) -> lis
 
 
 def _spans(text: str, matched: Collection[str], terms: Collection[str]) -> Iterator[Span]:
-    for token in _TOKEN.finditer(text):
-        if token["unspaced"] is not None:
-            yield from _bigrams(token[0], token.start(), terms)
-            continue
-        parts = [part for part in _WORD.finditer(token[0]) if part[0].lower() in matched]
-        # A part number is one match; of well-known, the word that was asked for.
-        if token[0].lower() in terms or (token[0].lower() in matched and not parts):
-            yield token.span()
-        else:
-            yield from ((token.start() + part.start(), token.start() + part.end()) for part in parts)
+    known: dict[str, list[Span]] = {}  # a text has few words, and has them often
+    for found in _TOKEN.finditer(text):
+        token, start = found[0], found.start()
+        if token not in known:
+            bigrams = found["unspaced"] is not None
+            known[token] = list(_bigrams(token, terms)) if bigrams else _words(token, matched, terms)
+        for begin, end in known[token]:
+            yield start + begin, start + end
 
 
-def _bigrams(run: str, start: int, terms: Collection[str]) -> Iterator[Span]:
+def _words(token: str, matched: Collection[str], terms: Collection[str]) -> list[Span]:
+    parts = [part.span() for part in _WORD.finditer(token) if part[0].lower() in matched]
+    # A part number is one match; of well-known, the word that was asked for.
+    if token.lower() in terms or (token.lower() in matched and not parts):
+        return [(0, len(token))]
+    return parts
+
+
+def _bigrams(run: str, terms: Collection[str]) -> Iterator[Span]:
     if len(run) == 1:
-        yield from [(start, start + 1)] * (run in terms)
+        yield from [(0, 1)] * (run in terms)
         return
     begin = end = -1
     for place in range(len(run) - 1):
@@ -99,11 +106,11 @@ def _bigrams(run: str, start: int, terms: Collection[str]) -> Iterator[Span]:
             continue
         if place > end:
             if end > 0:
-                yield start + begin, start + end
+                yield begin, end
             begin = place
         end = place + 2
     if end > 0:
-        yield start + begin, start + end
+        yield begin, end
 
 
 def cut(text: str, spans: Sequence[Span], highlight: Highlight) -> Snippet:
@@ -121,7 +128,8 @@ def cut(text: str, spans: Sequence[Span], highlight: Highlight) -> Snippet:
 def _marked(text: str, window: Span, spans: Sequence[Span], highlight: Highlight) -> str:
     place, stop = window
     pieces = []
-    for begin, end in spans:
+    first = bisect_right(spans, place, key=itemgetter(1))
+    for begin, end in spans[first : bisect_left(spans, stop, key=itemgetter(0))]:
         if _unspaced.match(text[begin]):  # of a run of bigrams a part may be shown, of a word none
             begin, end = max(begin, place), min(end, stop)
         if place <= begin < end <= stop:
@@ -136,7 +144,7 @@ def _windows(text: str, spans: Sequence[Span], highlight: Highlight) -> list[Spa
         return [(0, len(text))] if text else []
     size = highlight.length // highlight.fragments
     chosen: list[Span] = []
-    left = list(spans)
+    left = list(spans[:MAX_COMPARED])
     seen: set[str] = set()
     while left and len(chosen) < highlight.fragments:
         stretch = _densest(text, left, size, seen)
@@ -144,7 +152,7 @@ def _windows(text: str, spans: Sequence[Span], highlight: Highlight) -> list[Spa
         if _is_apart(window, chosen):
             chosen.append(window)
         seen |= {text[begin:end].lower() for begin, end in left if window[0] <= begin < window[1]}
-        left = [span for span in left if span[0] != stretch[0] and _is_apart(span, [*chosen, window])]
+        left = [span for span in left if span[0] != stretch[0] and _is_apart(span, [window])]
     if not chosen:
         chosen = [_snapped(text, 0, highlight.length)]
     elif len(chosen) < highlight.fragments:
@@ -158,22 +166,22 @@ def _is_apart(span: Span, others: Sequence[Span]) -> bool:
 
 def _densest(text: str, spans: Sequence[Span], size: int, seen: Collection[str]) -> Span:
     """The stretch of at most `size` characters with the most different matches, new ones first, then the most."""
-
-    def worth(first: int) -> tuple[int, int, int, int]:
-        inside = _within(spans, first, size)
-        words = [text[begin:end].lower() for begin, end in inside]
-        return len({*words} - {*seen}), len({*words}), len(words), -first
-
-    first = max(range(len(spans)), key=worth)
-    inside = _within(spans, first, size)
-    return inside[0][0], max(inside[-1][1], inside[0][0] + 1)
-
-
-def _within(spans: Sequence[Span], first: int, size: int) -> Sequence[Span]:
-    start, last = spans[first][0], first + 1
-    while last < len(spans) and spans[last][1] - start <= size:
-        last += 1
-    return spans[first:last]
+    words = [text[begin:end].lower() for begin, end in spans]
+    inside: Counter[str] = Counter()
+    best, most, last, new = spans[0], (-1, 0, 0), 0, 0
+    for first, (start, _) in enumerate(spans):
+        while last <= first or (last < len(spans) and spans[last][1] - start <= size):
+            new += words[last] not in seen and not inside[words[last]]
+            inside[words[last]] += 1
+            last += 1
+        worth = new, len(inside), last - first
+        if worth > most:
+            best, most = (start, max(spans[last - 1][1], start + 1)), worth
+        inside[words[first]] -= 1
+        if not inside[words[first]]:
+            del inside[words[first]]
+            new -= words[first] not in seen
+    return best
 
 
 def _around(text: str, stretch: Span, size: int) -> Span:

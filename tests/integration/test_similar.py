@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import URL, Engine, insert
+from sqlalchemy import URL, Engine, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -117,6 +117,24 @@ def test_duplicates_are_all_pairs_that_are_near_enough(shop: SimpleNamespace, se
     assert [row.similarity for row in found] == sorted((row.similarity for row in found), reverse=True)
     some = session.execute(shop.search.duplicates(0.999, neighbours=30, where=shop.Article.id <= 40)).all()
     assert {tuple(row)[:2] for row in some} == {pair for pair in expected if max(pair) <= 40}
+
+
+@pytest.mark.parametrize("storage", ["halfvec", "bit"])
+def test_neighbours_are_of_other_documents_and_pass_the_filter(engine: Engine, session: Session, storage: Any) -> None:
+    shop = articles(storage=storage)
+    shop.Base.metadata.create_all(engine)
+    tome = "The same long text in every chunk of it, over and over. " * 400
+    twins = [{"id": n, "title": "twin", "body": None} for n in (*range(1, 101), 201, 202)]
+    session.execute(insert(shop.Article), [*twins, *({"id": n, "title": "tome", "body": tome} for n in (301, 302))])
+    session.commit()
+    backfill(engine, shop.index)
+    assert session.query(shop.index.Chunk).filter(shop.index.Chunk.article_id == 301).count() > 20
+    search = HybridSearch(shop.index)
+    for where in (shop.Article.id.in_([201, 202]), shop.Article.id > 300):
+        found = session.execute(search.duplicates(0.99, where=where)).all()
+        assert [tuple(row)[:2] for row in found] == [tuple(session.scalars(select(shop.Article.id).where(where)))]
+    pairs = session.execute(search.duplicates(0.99, limit=1000)).all()
+    assert {key for row in pairs for key in tuple(row)[:2]} == set(session.scalars(select(shop.Article.id)))
 
 
 def test_recommendations_by_sparse_weights(engine: Engine, session: Session) -> None:

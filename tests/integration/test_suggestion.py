@@ -1,5 +1,6 @@
 """Did you mean: unknown words put right, by words that the caller could find."""
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,6 +111,25 @@ def test_edits_are_a_distance(one: str, other: str) -> None:
     assert edits(one, other) == edits(other, one)
     assert (edits(one, other) == 0) == (one == other)
     assert abs(len(one) - len(other)) <= edits(one, other) <= max(len(one), len(other))
+
+
+@given(LETTERS, LETTERS, st.integers(0, 4))
+def test_edits_are_told_up_to_a_bound(one: str, other: str, most: int) -> None:
+    assert edits(one, other, most) == min(edits(one, other), most + 1)
+
+
+@given(LETTERS, LETTERS)
+def test_edits_are_those_of_the_definition(one: str, other: str) -> None:
+    @cache
+    def distance(i: int, j: int) -> int:
+        if not (i and j):
+            return i + j
+        ways = [distance(i - 1, j) + 1, distance(i, j - 1) + 1, distance(i - 1, j - 1) + (one[i - 1] != other[j - 1])]
+        if i > 1 and j > 1 and one[i - 2 : i] == other[j - 2 : j][::-1]:
+            ways.append(distance(i - 2, j - 2) + 1)
+        return min(ways)
+
+    assert edits(one, other) == distance(len(one), len(other))
 
 
 @pytest.mark.parametrize(("one", "other", "count"), [("chiar", "chair", 1), ("kitten", "sitting", 3), ("", "ab", 2)])
