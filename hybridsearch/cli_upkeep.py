@@ -19,6 +19,7 @@ from hybridsearch.backfill import upkeep as merge
 from hybridsearch.cli_base import App, AsJson, Database, IndexName, chosen_indexes, console, print_json
 from hybridsearch.database import explained
 from hybridsearch.display import advice, failures_table, filling, status_table
+from hybridsearch.errors import ConfigurationError
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.graph import Estimate
 from hybridsearch.indexing import count_rows
@@ -37,17 +38,22 @@ def index(
     app: App = None,
     index: IndexName = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the index first.")] = False,
-    throttle: Annotated[float | None, typer.Option("--throttle", min=0.1, help="Rows a second, at most.")] = None,
+    throttle: Annotated[
+        float | None, typer.Option("--throttle", min=0.1, help="Rows a second, at most, read or written.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes that encode.")] = 1,
     batch: Batch = 32,
 ) -> None:
     """Bring indexes in line with their tables: only new and changed rows are encoded. A stopped run goes on."""
+    if throttle is not None and workers > 1:
+        raise ConfigurationError("--throttle holds back this process alone: give it, or --workers")
     with connected(database) as engine:
         for chosen in chosen_indexes(app, index):
             with explained(chosen), Session(engine) as session:
                 rows = count_rows(session, chosen)
+                waiting = 0 if rebuild else queue.outstanding(session, chosen)
             helpers = _Helpers(workers - 1, app, chosen.name, engine.url.render_as_string(hide_password=False))
-            with filling(console, chosen.name, rows) as advance:
+            with filling(console, chosen.name, rows, waiting) as advance:
                 total = backfill(
                     engine,
                     chosen,

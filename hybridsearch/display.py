@@ -24,15 +24,25 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def filling(console: Console, name: str, rows: int | None) -> Iterator[Callable[[Page], None]]:
+def filling(console: Console, name: str, rows: int | None, waiting: int = 0) -> Iterator[Callable[[Page], None]]:
     """Show a progress bar (rows, rate, time left) while an index is filled; yields what to call after each page.
 
-    On a terminal only: a file or a pipe gets the command's result and nothing else.
+    Documents that are `waiting` come before any row is read, see `backfill`. On a terminal only: a file or a pipe gets
+    the command's result and nothing else.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"indexing {name}", total=rows)
-        yield lambda page: progress.advance(task, page.read)
+        task = progress.add_task(f"indexing {name}", total=None if rows is None else rows + waiting)
+        reads = False
+
+        def advance(page: Page) -> None:
+            nonlocal reads
+            if page.read and not reads:
+                reads = True
+                progress.update(task, completed=waiting)  # other workers may have done some
+            progress.advance(task, page.read if reads else page.written + page.removed)
+
+        yield advance
 
 
 def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: float, querying: float) -> Table:

@@ -4,11 +4,12 @@ freshness(session, articles).lag            # 0.3: seconds since the oldest chan
 prometheus_text([freshness(session, articles)])
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import extract, func, literal, or_, select
+from sqlalchemy import BigInteger, Select, and_, cast, extract, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from hybridsearch.content import Key
@@ -85,6 +86,30 @@ def freshness(session: Session, index: SearchIndex) -> Freshness:
         workers=workers,
         hnsw=state(session, index) == "valid",
     )
+
+
+Count = Callable[[Session, SearchIndex], Select[Any]]
+
+
+def changed_now(session: Session, index: SearchIndex) -> Select[Any]:
+    """Return how many rows wait for their words, as a query: later, it counts those of them that still do."""
+    changes = index.changes
+    last = session.scalar(select(func.max(changes.c.id))) or 0
+    size = func.cardinality(index.key_columns(changes)[0])
+    return select(cast(func.coalesce(func.sum(size), 0), BigInteger)).where(changes.c.id <= last)
+
+
+def queued_now(session: Session, index: SearchIndex) -> Select[Any]:
+    """Return how many documents wait for their vectors, and not after an error, as a query.
+
+    Later, it counts those of them that still do. One that changes has another number, and is none of them any more:
+    it may change faster than it is encoded.
+    """
+    queue, documents = index.queue, index.documents
+    last = session.scalar(select(func.max(documents.c.id))) or 0
+    same = and_(*(documents.c[name] == queue.c[name] for name in index.key_names))
+    waits = and_(queue.c.failed_at.is_(None), queue.c.error.is_(None))
+    return select(func.count()).select_from(queue).join(documents, same).where(waits, documents.c.id <= last)
 
 
 def failures(session: Session, index: SearchIndex, *, limit: int = 20) -> list[Failure]:
