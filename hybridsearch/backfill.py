@@ -17,7 +17,7 @@ from hybridsearch import weights
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
 from hybridsearch.freshness import Count, changed_now, queued_now
-from hybridsearch.graph import Estimate, build, loading, postpone, unbuilt
+from hybridsearch.graph import Estimate, build, expected, loading, postpone, unbuilt
 from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
@@ -43,6 +43,7 @@ def backfill(
     limits: Limits | None = None,
     beside: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_page: Callable[[Page], object] = lambda page: None,
+    on_postponed: Callable[[Estimate], object] = lambda estimate: None,
     on_graph: Callable[[Estimate], object] = lambda estimate: None,
 ) -> Page:
     """Bring the index in line with its table, beside writers and workers; return the totals.
@@ -50,9 +51,9 @@ def backfill(
     `rebuild` empties it first; `throttle` is the most rows a second that are read, or written; `beside` is entered when
     the index is ready to be filled, for workers that take part. `on_page` is told of each step: at first of what had
     been noted before, then of rows that are read. What changes after the last of them is read is left to the next. The
-    graph over a large first load is built at its end, `on_graph` is told before what that takes. Documents that cannot
-    be encoded stay in the queue, with their errors. Raises EncoderError where the encoder fails at everything; what has
-    been committed until then stays.
+    graph over a large first load is built at its end: `on_postponed` is told before the load what that takes at least,
+    `on_graph` before the build. Documents that cannot be encoded stay in the queue, with their errors. Raises
+    EncoderError where the encoder fails at everything; what has been committed until then stays.
     """
     total, limits = Page(), limits or Limits()
     begin = sessionmaker(engine).begin
@@ -66,7 +67,9 @@ def backfill(
             prepare(session, index)
             notice(session, index)  # what comes after this look is noticed by the next
             release(session, index)
-            postpone(session, index)
+            later = expected(session, index) if postpone(session, index) else None
+        if later is not None:
+            on_postponed(later)
         if throttle is not None:
             most = max(1, int(throttle))
             page_size, limits = min(page_size, most), replace(limits, batch=min(limits.batch, most))

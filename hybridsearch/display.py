@@ -120,6 +120,7 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "average length": lambda one: f"{one.average_length:.1f} words",
     "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
     "changed rows": lambda one: f"{one.changed:,}",
+    "not found by words": lambda one: f"{one.words_behind:,}",
     "queued for vectors": lambda one: f"{one.queued:,}",
     "after an error": lambda one: f"{one.retrying:,}",
     "set aside": lambda one: f"{one.failed:,}",
@@ -129,14 +130,18 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
 }
 
 
-def advice(one: Status) -> str | None:
-    """Return what is wrong with an index and what to do, in a sentence."""
-    if one.hnsw == "valid":
-        return None
-    build = (
-        "it is being built" if one.hnsw == "building" else "`hybridsearch index` builds it, a worker that may as well"
-    )
-    return f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}"
+def advice(one: Status) -> Iterator[str]:
+    """Yield what is wrong with an index and what to do, each in a sentence."""
+    if one.hnsw != "valid":
+        build = (
+            "it is being built"
+            if one.hnsw == "building"
+            else "`hybridsearch index` builds it, a worker that may as well"
+        )
+        yield f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}"
+    if one.words_behind:
+        do = "workers are at it" if one.workers else "start `hybridsearch worker`"
+        yield f"{one.name}: {one.words_behind:,} changed rows are not found by their words yet; {do}"
 
 
 def failures_table(found: Sequence[tuple[str, Failure]]) -> Table:

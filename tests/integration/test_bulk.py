@@ -9,14 +9,17 @@ import time
 from io import StringIO
 from itertools import takewhile
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
+import psutil
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, delete, func, select, text
+from sqlalchemy import Engine, delete, func, make_url, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch.backfill import backfill
+from hybridsearch.cli_upkeep import _Helpers
 from hybridsearch.display import filling
 from hybridsearch.page import Page
 from hybridsearch.queue import Limits
@@ -24,6 +27,7 @@ from hybridsearch.worker import Worker
 from tests.support.afresh import differences
 from tests.support.command_line import ROOT, environment, refusal
 from tests.support.models import articles, fill
+from tests.support.workers import until
 from tests.support.writers import add, writing
 
 
@@ -141,3 +145,16 @@ def test_the_bar_goes_from_what_was_noted_to_the_last_row(pages: list[Page], sho
         for page in pages:
             advance(page)
     assert re.findall(r"\d+/14", console.file.getvalue())[-1] == shown
+
+
+def test_the_password_is_in_the_environment_of_the_helpers_and_not_in_their_command() -> None:
+    helpers = _Helpers(1, None, "article", make_url("postgresql+psycopg://me:secret@nowhere/none"))
+    assert "secret" not in " ".join(helpers.command)
+    assert helpers.environment["DATABASE_URL"] == "postgresql+psycopg://me:secret@nowhere/none"
+
+
+def test_a_helper_that_has_ended_is_noticed(engine: Engine, capfd: Any) -> None:
+    with _Helpers(2, "no_such_module", "article", engine.url).running():
+        helpers = [one for one in psutil.Process().children() if one.name().startswith("python")]
+        until(lambda: len(helpers) == 2 and all(one.status() == psutil.STATUS_ZOMBIE for one in helpers))
+    assert "2 of 2 helping processes ended early, with status 1" in capfd.readouterr().out

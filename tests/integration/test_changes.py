@@ -14,7 +14,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema
 
 from hybridsearch import HybridSearch, SearchIndex
+from hybridsearch.freshness import freshness
 from hybridsearch.indexing import refresh
+from hybridsearch.lexical import lexical
 from hybridsearch.page import Page
 from hybridsearch.partitions import notice
 from hybridsearch.words import index_words
@@ -204,6 +206,23 @@ def test_the_words_of_a_large_statement_are_taken_in_parts(shop: SimpleNamespace
         assert index_words(session, shop.index, limit=7) is not None
         assert noted(session, shop.index) == list(range(35 - left, 35))
     assert index_words(session, shop.index, limit=7) is None
+
+
+@pytest.mark.parametrize(
+    ("inserted", "behind"), [((150, 50), 0), ((150, 51), 150), ((201,), 201), ((300, 7), 300), ((7, 3000), 3007)]
+)
+def test_changed_rows_beyond_those_that_a_search_reads_are_counted(
+    shop: SimpleNamespace, session: Session, inserted: tuple[int, ...], behind: int
+) -> None:
+    first = 10
+    for number in inserted:
+        rows = "insert into article (id, title) select :first + n, 'zebra' from generate_series(1, :number) as n"
+        session.execute(text(rows), {"first": first, "number": number})
+        first += number
+    figures = freshness(session, shop.index)
+    assert (figures.changed, figures.words_behind) == (sum(inserted), behind)
+    found = session.execute(lexical(shop.index, "zebra", candidates=1000)).all()
+    assert len(found) == sum(inserted) - behind
 
 
 def test_the_texts_of_rows_do_not_travel_for_their_words(shop: SimpleNamespace, session: Session) -> None:

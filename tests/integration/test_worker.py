@@ -180,6 +180,7 @@ def test_a_worker_needs_psycopg(shop: SimpleNamespace) -> None:
 def test_the_figures_of_an_index_are_metrics(shop: SimpleNamespace, session: Session) -> None:
     lines = prometheus_text([freshness(session, shop.index)]).splitlines()
     assert 'hybridsearch_changed{index="article"} 4.0' in lines
+    assert 'hybridsearch_words_behind{index="article"} 0.0' in lines
     assert 'hybridsearch_failed{index="article"} 0.0' in lines
     assert any(line.startswith('hybridsearch_lag_seconds{index="article"} ') for line in lines)
 
@@ -229,6 +230,13 @@ def test_the_command_works_until_it_is_told_to_end(tables: URL, engine: Engine) 
     (figures,) = json.loads(run("status", *APP, "--json", database=tables).stdout)
     assert (figures["documents"], figures["queued"], figures["failed"], figures["workers"]) == (4, 0, 0, 0)
     assert figures["rate"] == pytest.approx(4 / 60)
+
+
+def test_status_says_what_is_not_found_by_its_words(tables: URL, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("insert into article (id, title) select n, 'Sofa' from generate_series(10, 309) as n"))
+    said = " ".join(run("status", *APP, database=tables).stdout.split())
+    assert "article: 304 changed rows are not found by their words yet; start `hybridsearch worker`" in said
 
 
 def test_the_command_once_then_retry_and_forget(tables: URL, tmp_path: Path) -> None:
