@@ -12,7 +12,7 @@ from sqlalchemy import URL, Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch import ConfigurationError, EncoderError, EncoderMismatch, HybridSearch
-from hybridsearch.backfill import backfill
+from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.queue import Limits, forget, retry
 from hybridsearch.status import status
@@ -62,6 +62,28 @@ def test_a_difference_would_be_seen(shop: SimpleNamespace, engine: Engine) -> No
         connection.execute(text("delete from article_chunk where article_id = 2"))
         connection.execute(text("update article_statistics set documents = 7"))
     assert differences(engine, shop.index) == 3
+
+
+MOVED = """
+    update article_posting set codes = array(select code + (1 << 11) from unnest(codes) as code)
+    where term_id = (select id from article_term where term = 'chair')
+"""
+HALVED = """
+    update article_posting set codes = array(select (code >> 11 << 11) + (code & 2047) / 2 from unnest(codes) as code)
+    where term_id = (select id from article_term where term = 'oak')
+"""
+
+
+@pytest.mark.parametrize(("forged", "number"), [(MOVED, 4), (HALVED, 2)])
+def test_a_difference_in_a_posting_would_be_seen(
+    shop: SimpleNamespace, engine: Engine, forged: str, number: int
+) -> None:
+    Worker(engine, [shop.index]).once()
+    upkeep(engine, shop.index)
+    assert differences(engine, shop.index) == 0
+    with engine.begin() as connection:
+        assert connection.execute(text(forged)).rowcount == 1
+    assert differences(engine, shop.index) == number
 
 
 def poison(shop: SimpleNamespace, word: str, how: str) -> None:
