@@ -1,15 +1,19 @@
 """The commands that keep indexes in line with their tables: index, worker, status, retry, forget, compact."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from typing import Annotated
 
 import typer
+from sqlalchemy import URL
 from sqlalchemy.orm import Session
 
 from hybridsearch import queue
@@ -19,6 +23,7 @@ from hybridsearch.backfill import upkeep as merge
 from hybridsearch.cli_base import App, AsJson, Database, IndexName, chosen_indexes, console, print_json
 from hybridsearch.database import explained
 from hybridsearch.display import advice, failures_table, filling, status_table
+from hybridsearch.errors import ConfigurationError
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.graph import Estimate
 from hybridsearch.indexing import count_rows
@@ -37,17 +42,22 @@ def index(
     app: App = None,
     index: IndexName = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the index first.")] = False,
-    throttle: Annotated[float | None, typer.Option("--throttle", min=0.1, help="Rows a second, at most.")] = None,
+    throttle: Annotated[
+        float | None, typer.Option("--throttle", min=0.1, help="Rows a second, at most, read or written.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes that encode.")] = 1,
     batch: Batch = 32,
 ) -> None:
     """Bring indexes in line with their tables: only new and changed rows are encoded. A stopped run goes on."""
+    if throttle is not None and workers > 1:
+        raise ConfigurationError("--throttle holds back this process alone: give it, or --workers")
     with connected(database) as engine:
         for chosen in chosen_indexes(app, index):
             with explained(chosen), Session(engine) as session:
                 rows = count_rows(session, chosen)
-            helpers = _Helpers(workers - 1, app, chosen.name, engine.url.render_as_string(hide_password=False))
-            with filling(console, chosen.name, rows) as advance:
+                waiting = 0 if rebuild else queue.outstanding(session, chosen)
+            helpers = _Helpers(workers - 1, app, chosen.name, engine.url)
+            with filling(console, chosen.name, rows, waiting) as advance:
                 total = backfill(
                     engine,
                     chosen,
@@ -57,16 +67,17 @@ def index(
                     limits=Limits(batch=batch),
                     beside=helpers.running,
                     on_page=advance,
-                    on_graph=_announced,
+                    on_postponed=partial(_announced, "after the load: the HNSW index of at least"),
+                    on_graph=partial(_announced, "building the HNSW index of"),
                 )
             done = f"{total.read:,} rows read, {total.written:,} written, {total.removed:,} removed"
             console.print(f"{chosen.name}: {done}", markup=False)
 
 
-def _announced(graph: Estimate) -> None:
+def _announced(what: str, graph: Estimate) -> None:
     """Say what building the graph takes, before it begins."""
     size, memory = (f"{number / 2**20:,.0f} MB" for number in (graph.bytes, graph.memory))
-    console.print(f"building the HNSW index of {graph.vectors:,} vectors: about {size} of memory", markup=False)
+    console.print(f"{what} {graph.vectors:,} vectors: about {size} of memory", markup=False)
     if not graph.fits:
         console.print(
             f"maintenance_work_mem is {memory}: the build leaves memory, and slows down many times; raise it for the "
@@ -78,23 +89,28 @@ def _announced(graph: Estimate) -> None:
 class _Helpers:
     """Worker processes that take part while an index is filled."""
 
-    def __init__(self, number: int, app: str | None, index: str, address: str) -> None:
+    def __init__(self, number: int, app: str | None, index: str, address: URL) -> None:
         self.number = number
         self.command = [sys.executable, "-m", "hybridsearch.cli", "worker", "--index", index]
         self.command += ["--app", app] if app else []
-        self.command += ["--database", address]
+        # Everybody on the machine may read a command, with its password; the environment is the user's.
+        self.environment = os.environ | {"DATABASE_URL": address.render_as_string(hide_password=False)}
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run them for as long as the block runs."""
-        processes = [subprocess.Popen(self.command) for _ in range(self.number)]
+        """Run them for as long as the block runs; say so where one has ended before."""
+        processes = [subprocess.Popen(self.command, env=self.environment) for _ in range(self.number)]
         try:
             yield
         finally:
+            ended = [process.returncode for process in processes if process.poll() is not None]
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.wait()
+            if ended:
+                said = f"{len(ended)} of {self.number} helping processes ended early, with status {ended[0]}"
+                console.print(f"{said}: the others did their share", markup=False)
 
 
 @upkeep.command()
@@ -143,7 +159,7 @@ def status(
         print_json([asdict(one) for one in found])
     else:
         console.print(status_table(found))
-        for said in filter(None, map(advice, found)):
+        for said in chain.from_iterable(map(advice, found)):
             console.print(said, markup=False)
         if wrong:
             console.print(failures_table(wrong))

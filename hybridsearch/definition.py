@@ -193,6 +193,9 @@ _COMPANIONS = (
 # Tables that stand only while `build` runs.
 _SCRATCH = ("build_numbers", "build_rows", "build_words", "build_terms", "build_parts", "build_lists")
 
+NOTIFIES = "coalesce(pg_catalog.current_setting('hybridsearch.notify', true), '') operator(pg_catalog.<>) 'off'"
+"""The condition that workers are woken by NOTIFY: not so where the setting says that they look by themselves."""
+
 # What a template may name as {{fragment}} or {{fragment:argument}}.
 FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # 'article', or 'shop.article': the index's qualified name, as a literal
@@ -222,6 +225,8 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "gather": lambda p, alias: gathering.add(p.part("change"), each_column(p.definition.keys, alias)),
     "none_gathered": lambda p, _: gathering.none_are_held(p.part("change")),
     "take_gathered": lambda p, alias: gathering.take(p.part("change"), each_column(p.companion_keys, alias)),
+    # whether a change may be notified: a transaction that is prepared may not have done so, see docs/freshness.md
+    "notifies": lambda p, _: NOTIFIES,
     # {{changed_keys:c}}: the keys in {{change}}, of rows whose words are not indexed yet, a row each; c."article_id"
     "changed_keys": Place.changed_keys,
     # "article_id" INTEGER: as columns or arguments

@@ -26,6 +26,7 @@ from hybridsearch.errors import ConfigurationError, MissingDependency
 from hybridsearch.hits import Hit
 from hybridsearch.indexing import count_rows
 from hybridsearch.model import SearchIndex
+from hybridsearch.queue import outstanding
 from hybridsearch.resources import EXAMPLES
 from hybridsearch.searcher import HybridSearch
 
@@ -111,8 +112,8 @@ def _shop(console: Console, engine: Engine) -> tuple[Any, SearchIndex]:
 
 def _fill(console: Console, engine: Engine, index: SearchIndex) -> None:
     with Session(engine) as session:
-        rows = count_rows(session, index)
-    with filling(console, index.name, rows) as advance:
+        rows, waiting = count_rows(session, index), outstanding(session, index)
+    with filling(console, index.name, rows, waiting) as advance:
         total = backfill(engine, index, on_page=advance)
     console.print(f"{total.read:,} products read, {total.written:,} encoded and indexed")
 

@@ -24,15 +24,25 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def filling(console: Console, name: str, rows: int | None) -> Iterator[Callable[[Page], None]]:
+def filling(console: Console, name: str, rows: int | None, waiting: int = 0) -> Iterator[Callable[[Page], None]]:
     """Show a progress bar (rows, rate, time left) while an index is filled; yields what to call after each page.
 
-    On a terminal only: a file or a pipe gets the command's result and nothing else.
+    Documents that are `waiting` come before any row is read, see `backfill`. On a terminal only: a file or a pipe gets
+    the command's result and nothing else.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"indexing {name}", total=rows)
-        yield lambda page: progress.advance(task, page.read)
+        task = progress.add_task(f"indexing {name}", total=None if rows is None else rows + waiting)
+        reads = False
+
+        def advance(page: Page) -> None:
+            nonlocal reads
+            if page.read and not reads:
+                reads = True
+                progress.update(task, completed=waiting)  # other workers may have done some
+            progress.advance(task, page.read if reads else page.written + page.removed)
+
+        yield advance
 
 
 def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: float, querying: float) -> Table:
@@ -110,6 +120,7 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
     "average length": lambda one: f"{one.average_length:.1f} words",
     "size": lambda one: f"{one.bytes / 2**20:.1f} MB",
     "changed rows": lambda one: f"{one.changed:,}",
+    "not found by words": lambda one: f"{one.words_behind:,}",
     "queued for vectors": lambda one: f"{one.queued:,}",
     "after an error": lambda one: f"{one.retrying:,}",
     "set aside": lambda one: f"{one.failed:,}",
@@ -119,14 +130,18 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
 }
 
 
-def advice(one: Status) -> str | None:
-    """Return what is wrong with an index and what to do, in a sentence."""
-    if one.hnsw == "valid":
-        return None
-    build = (
-        "it is being built" if one.hnsw == "building" else "`hybridsearch index` builds it, a worker that may as well"
-    )
-    return f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}"
+def advice(one: Status) -> Iterator[str]:
+    """Yield what is wrong with an index and what to do, each in a sentence."""
+    if one.hnsw != "valid":
+        build = (
+            "it is being built"
+            if one.hnsw == "building"
+            else "`hybridsearch index` builds it, a worker that may as well"
+        )
+        yield f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}"
+    if one.words_behind:
+        do = "workers are at it" if one.workers else "start `hybridsearch worker`"
+        yield f"{one.name}: {one.words_behind:,} changed rows are not found by their words yet; {do}"
 
 
 def failures_table(found: Sequence[tuple[str, Failure]]) -> Table:

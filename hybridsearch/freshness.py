@@ -4,11 +4,12 @@ freshness(session, articles).lag            # 0.3: seconds since the oldest chan
 prometheus_text([freshness(session, articles)])
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import extract, func, literal, or_, select
+from sqlalchemy import BigInteger, Select, and_, case, cast, extract, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from hybridsearch.content import Key
@@ -19,19 +20,23 @@ from hybridsearch.queue import present_workers, seconds
 from hybridsearch.state import qualified_name
 
 WINDOW = 60.0  # seconds, over which the rate is taken
+READ = 200  # changed rows that a search reads, those that changed last
+LONG = 8000  # bytes of an array of keys that is not looked into
 
 
 @dataclass(frozen=True)
 class Freshness:
     """What of an index is on its way. `lag` in seconds, `rate` in documents a second over the last minute.
 
-    `changed` rows wait for their words (they are found all the same), `queued` documents for their vectors; of these,
-    `retrying` have met an error. `failed` were set aside: they are found by their words alone. Without `hnsw` searches
-    by meaning compare all chunks: see `hybridsearch.graph.state`.
+    `changed` rows wait for their words; they are found all the same, but for `words_behind` of them, which are too many
+    for a search to read. `queued` documents wait for their vectors; of these, `retrying` have met an error. `failed`
+    were set aside: they are found by their words alone. Without `hnsw` searches by meaning compare all chunks: see
+    `hybridsearch.graph.state`.
     """
 
     name: str
     changed: int
+    words_behind: int
     queued: int
     retrying: int
     failed: int
@@ -77,6 +82,7 @@ def freshness(session: Session, index: SearchIndex) -> Freshness:
     return Freshness(
         name=qualified_name(index),
         changed=int(changed),
+        words_behind=_words_behind(session, index, int(changed)),
         queued=queued,
         retrying=retrying,
         failed=failed,
@@ -85,6 +91,43 @@ def freshness(session: Session, index: SearchIndex) -> Freshness:
         workers=workers,
         hnsw=state(session, index) == "valid",
     )
+
+
+def _words_behind(session: Session, index: SearchIndex, changed: int) -> int:
+    """Return how many of the changed rows a search does not read: by the rule of the functions best and changes."""
+    if index.engine != "sql":  # the engine memory reads all rows, pg_textsearch none that is not indexed
+        return 0 if index.engine == "memory" else changed
+    changes = index.changes
+    keys = index.key_columns(changes)[0]
+    cost = case((func.pg_column_size(keys) > LONG, 1000), else_=func.cardinality(keys))
+    newest = select(changes.c.id, cost.label("cost")).order_by(changes.c.id.desc()).limit(READ).subquery()
+    upto = select(newest.c.cost, func.sum(newest.c.cost).over(order_by=newest.c.id.desc()).label("upto")).subquery()
+    read = select(func.coalesce(func.sum(upto.c.cost), 0)).where(upto.c.upto <= READ)
+    return max(0, changed - int(session.scalar(read) or 0))
+
+
+Count = Callable[[Session, SearchIndex], Select[Any]]
+
+
+def changed_now(session: Session, index: SearchIndex) -> Select[Any]:
+    """Return how many rows wait for their words, as a query: later, it counts those of them that still do."""
+    changes = index.changes
+    last = session.scalar(select(func.max(changes.c.id))) or 0
+    size = func.cardinality(index.key_columns(changes)[0])
+    return select(cast(func.coalesce(func.sum(size), 0), BigInteger)).where(changes.c.id <= last)
+
+
+def queued_now(session: Session, index: SearchIndex) -> Select[Any]:
+    """Return how many documents wait for their vectors, and not after an error, as a query.
+
+    Later, it counts those of them that still do. One that changes has another number, and is none of them any more:
+    it may change faster than it is encoded.
+    """
+    queue, documents = index.queue, index.documents
+    last = session.scalar(select(func.max(documents.c.id))) or 0
+    same = and_(*(documents.c[name] == queue.c[name] for name in index.key_names))
+    waits = and_(queue.c.failed_at.is_(None), queue.c.error.is_(None))
+    return select(func.count()).select_from(queue).join(documents, same).where(waits, documents.c.id <= last)
 
 
 def failures(session: Session, index: SearchIndex, *, limit: int = 20) -> list[Failure]:
@@ -101,7 +144,8 @@ def failures(session: Session, index: SearchIndex, *, limit: int = 20) -> list[F
 
 
 _HELP = {
-    "changed": "Rows whose words are not indexed yet (they are found from the table)",
+    "changed": "Rows whose words are not indexed yet",
+    "words_behind": "Of these, rows that are not found by their words: a search reads the newest 200 from the table",
     "queued": "Documents that wait for their vectors",
     "retrying": "Documents that wait after an error",
     "failed": "Documents that were set aside",

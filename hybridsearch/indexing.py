@@ -24,7 +24,7 @@ from hybridsearch.page import Page
 from hybridsearch.queue import Limits
 from hybridsearch.stages import step_upkeep, step_vectors, step_words
 from hybridsearch.state import forget_encoder, lock, register_encoder
-from hybridsearch.words import note, notify
+from hybridsearch.words import note, note_gone, notify
 
 PAGE = 256
 HERE = 0  # the worker that is no process: its claims end with the caller's transaction
@@ -84,16 +84,13 @@ def compare(session: Session, index: SearchIndex, *, page_size: int = PAGE) -> I
     after: Key | None = None
     while rows := session.execute(_page(index, after, page_size)).all():
         after = tuple(rows[-1][:-1])
-        _note(session, index, [tuple(row[:-1]) for row in rows if not row[-1]])
+        if keys := [tuple(row[:-1]) for row in rows if not row[-1]]:
+            note(session, index, keys)
+            notify(session, index)
         yield Page(read=len(rows))
-    _note(session, index, orphans(session, index))
-    yield Page()
-
-
-def _note(session: Session, index: SearchIndex, keys: list[Key]) -> None:
-    if keys:
-        note(session, index, keys)
+    if note_gone(session, index):
         notify(session, index)
+    yield Page()
 
 
 def _drained(session: Session, index: SearchIndex, limits: Limits) -> Iterator[Page]:
@@ -148,10 +145,3 @@ def _in_line(index: SearchIndex) -> ColumnElement[bool]:
     waits = exists(select(literal(1)).select_from(queue).where(index.same_row(queue)))
     same = and_(documents.c.hash.is_not(None), documents.c.hash == content_hash(index))
     return and_(same, or_(documents.c.encoded_at.is_not(None), waits))
-
-
-def orphans(session: Session, index: SearchIndex) -> list[Key]:
-    """Return the keys of the documents whose row is gone."""
-    documents = index.documents
-    row = exists(select(literal(1)).select_from(index.table).where(index.same_row(documents)))
-    return [tuple(key) for key in session.execute(select(*index.key_columns(documents)).where(~row))]

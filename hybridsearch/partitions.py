@@ -13,11 +13,10 @@ from sqlalchemy import table as named
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import Session
 
-from hybridsearch.indexing import orphans
 from hybridsearch.lexical import relation
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import filled, lock, qualified_name
-from hybridsearch.words import note, notify
+from hybridsearch.words import note_gone, notify
 
 KEYS = 1000  # in a row of the change table
 
@@ -51,7 +50,7 @@ def notice(session: Session, index: SearchIndex) -> bool:
     for file in partitions.keys() - set(row.partitions):
         _note_rows(session, index, *partitions[file])
     if set(row.partitions) - partitions.keys():
-        note(session, index, orphans(session, index))
+        note_gone(session, index)
     notify(session, index)
     return True
 

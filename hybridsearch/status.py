@@ -42,6 +42,7 @@ class Status:
     average_length: float
     bytes: int
     changed: int
+    words_behind: int
     queued: int
     retrying: int
     failed: int
@@ -82,6 +83,7 @@ def status(session: Session, index: SearchIndex) -> Status:
         average_length=float(average),
         bytes=int(size),
         changed=behind.changed,
+        words_behind=behind.words_behind,
         queued=behind.queued,
         retrying=behind.retrying,
         failed=behind.failed,

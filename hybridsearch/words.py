@@ -27,29 +27,30 @@ from sqlalchemy import (
     literal,
     null,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, key_arrays, keys_as_rows, recipe
+from hybridsearch.content import Key, content_hash, key_arrays, keys_as_rows, recipe
+from hybridsearch.definition import NOTIFIES
 from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
-from hybridsearch.postings import FieldText
 from hybridsearch.state import CHANNEL, lock, qualified_name
 
 WORDS = 500  # documents in one transaction
 MANY = 5000  # new rows that are worth a range of postings of their own
+GONE = 1000  # keys in a row of changes
 MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A changed key: the row's content, hash (None: no row) and version, and what is indexed of it (None: nothing)."""
+    """A changed key: the row's hash (None: no row) and version, and what is indexed of it (None: nothing)."""
 
     key: Key
-    content: Content
     hash: bytes | None
     version: str
     number: int | None
@@ -67,6 +68,8 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     taken = _take(session, index, limit)
     if not taken:
         return None
+    if taken.pop((None,) * len(index.key_names), None) is not None:
+        note_gone(session, index)
     seen = _look(session, index, list(taken))
     changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
     gone = [one for one in seen if one.hash is None]
@@ -101,9 +104,19 @@ def note(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
         session.execute(insert(index.changes).values(arrays))
 
 
+def note_gone(session: Session, index: SearchIndex) -> bool:
+    """Note the keys of documents that have no row any more; return whether there are any."""
+    documents = index.documents
+    row = exists(select(literal(1)).select_from(index.table).where(index.same_row(documents)))
+    arrays = [func.array_agg(key) for key in index.key_columns(documents)]
+    gone = select(*arrays).where(~row).group_by(documents.c.id // GONE)
+    noted = insert(index.changes).from_select(list(index.key_names), gone).returning(index.changes.c.id)
+    return bool(session.scalars(noted).all())
+
+
 def notify(session: Session, index: SearchIndex) -> None:
-    """Wake the workers when the transaction is committed."""
-    session.execute(select(func.pg_notify(CHANNEL, qualified_name(index))))
+    """Wake the workers when the transaction is committed, unless `hybridsearch.notify` is off."""
+    session.execute(select(func.pg_notify(CHANNEL, qualified_name(index))).where(text(NOTIFIES)))
 
 
 def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetime]:
@@ -136,7 +149,7 @@ def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Se
     """Compare the rows with what is indexed of them, in one snapshot."""
     width = len(index.key_names)
     rows = session.execute(_comparison(index, keys)).all()
-    return [_Seen(tuple(row[:width]), content_of(index, row[width + 5 :]), *row[width : width + 5]) for row in rows]
+    return [_Seen(tuple(row[:width]), *row[width:]) for row in rows]
 
 
 def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
@@ -157,7 +170,6 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
             documents.c.id.label("document_number"),
             documents.c.hash.label("indexed_hash"),
             and_(documents.c.encoded_at.is_not(None), has_chunks).label("is_encoded"),
-            *(field.label(f"field_{place}") for place, field in enumerate(field_columns(index))),
         )
         .select_from(given)
         .outerjoin(index.table, index.same_row(given))
@@ -204,13 +216,7 @@ def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> No
         for one in documents
     ]
     statement = insert(index.documents).returning(index.documents.c.id, sort_by_parameter_order=True)
-    numbers = list(session.scalars(statement, rows))
-    texts = [
-        FieldText(number, index.fields[name], text)
-        for number, one in zip(numbers, documents, strict=True)
-        for name, text in one.content.items()
-    ]
-    engine_of(index).add(session, index, numbers, texts)
+    engine_of(index).add(session, index, list(session.scalars(statement, rows)))
 
 
 def _distrust(session: Session, index: SearchIndex, indexed: Sequence[_Seen]) -> None:

@@ -1,7 +1,7 @@
 """What a lexical engine is: how documents get into it, what a search asks it for.
 
     engine = engine_of(index)
-    engine.add(session, index, numbers, texts)
+    engine.add(session, index, numbers)
     engine.leg(index, "red chair", candidates=100)        # Select(article_id, distance)
 
 The text analysis is ours in every engine (`hybridsearch.terms`, in SQL): an engine keeps terms, and ranks.
@@ -15,7 +15,6 @@ from sqlalchemy import ColumnElement, Select
 from sqlalchemy.orm import Session
 
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import FieldText
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class LexicalEngine(Protocol):
     def prepare(self, session: Session, index: SearchIndex) -> None:
         """Make the engine's tables ready for documents: called before the first, and harmless after."""
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
-        """Take documents in, under numbers that are new and stand in the table of documents."""
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
+        """Take documents in, from their rows as they are, under new numbers, which stand in the table of documents."""
 
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
         """Number and index many new rows at once, in one bounded step; return how many, 0 where this is not done.

@@ -38,7 +38,6 @@ from hybridsearch.engines.base import Statistics
 from hybridsearch.errors import QueryError
 from hybridsearch.lexical import row_configuration
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import FieldText
 
 MAX_DOCUMENTS = 10_000
 PAGE = 500  # rows that are read and analysed at once
@@ -83,7 +82,7 @@ class MemoryEngine:
     def prepare(self, session: Session, index: SearchIndex) -> None:
         """Nothing to make ready."""
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Nothing to store."""
 
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:

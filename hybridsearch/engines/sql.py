@@ -12,7 +12,6 @@ from hybridsearch.companions import RANGE
 from hybridsearch.engines.base import Statistics
 from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import FieldText
 
 
 class SqlEngine:
@@ -24,7 +23,7 @@ class SqlEngine:
         """Set up the row of statistics and the columns' storage."""
         postings.prepare(session, index)
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Write the terms of the rows, as they are, where every query reads them and `compact` finds them."""
         postings.add_documents(session, index, numbers)
 

@@ -16,7 +16,6 @@ from hybridsearch.engines.base import Statistics
 from hybridsearch.errors import ExtensionMissing
 from hybridsearch.lexical import lexical
 from hybridsearch.model import SearchIndex
-from hybridsearch.postings import FieldText
 
 _extensions = Table("pg_extension", MetaData(), Column("extname", Text), schema="pg_catalog")
 
@@ -34,7 +33,7 @@ class TextsearchEngine:
                 f'`create extension pg_textsearch`, or declare the index with engine="sql"'
             )
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int], texts: Sequence[FieldText]) -> None:
+    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
         """Write the documents' terms, each as one word; the extension's index follows in the same transaction."""
         postings.add_documents(session, index, numbers)
 

@@ -2,6 +2,7 @@
 
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, func, insert, select, text
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch import HybridSearch
 from hybridsearch.backfill import backfill
+from hybridsearch.cli_upkeep import _announced
 from hybridsearch.freshness import freshness, prometheus_text
 from hybridsearch.graph import WORTH, Estimate, abandoned, build, estimate, state
 from hybridsearch.page import Page
@@ -54,15 +56,18 @@ def test_after_a_large_load_the_graph_is_built_and_one_that_was_killed_before_is
         assert 1_000 * WORTH > graph.bytes > 64 * WORTH
         raise Killed
 
+    postponed: list[Estimate] = []
     with pytest.raises(Killed):
-        backfill(engine, shop.index, on_graph=die)
+        backfill(engine, shop.index, on_postponed=postponed.append, on_graph=die)
+    assert [graph.vectors for graph in postponed] == [WORTH]
     assert not is_there(engine)
     with Session(engine) as session:
         assert HybridSearch(shop.index).search(session, "chair 77", legs=["dense"])[0].document.id == 77
         assert status(session, shop.index).hnsw == "missing"
         assert 'hybridsearch_hnsw{index="article"} 0.0' in prometheus_text([freshness(session, shop.index)])
     graphs: list[Estimate] = []
-    assert backfill(engine, shop.index, on_graph=graphs.append).written == 0
+    assert backfill(engine, shop.index, on_postponed=postponed.append, on_graph=graphs.append).written == 0
+    assert len(postponed) == 1
     assert len(graphs) == 1
     assert is_there(engine)
     add(engine, shop, WORTH, 10)
@@ -73,6 +78,16 @@ def test_after_a_large_load_the_graph_is_built_and_one_that_was_killed_before_is
         assert (
             HybridSearch(shop.index).search(session, f"chair {WORTH + 5}", legs=["dense"])[0].document.id == WORTH + 5
         )
+
+
+def test_the_command_says_what_memory_a_build_takes_and_what_to_do_where_there_is_less(capsys: Any) -> None:
+    _announced("building the HNSW index of", Estimate(vectors=50_000, bytes=64 * 2**20, memory=64 * 2**20))
+    said = " ".join(capsys.readouterr().out.split())
+    assert said == "building the HNSW index of 50,000 vectors: about 64 MB of memory"
+    _announced("building the HNSW index of", Estimate(vectors=50_000, bytes=64 * 2**20 + 1, memory=64 * 2**20))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "maintenance_work_mem is 64 MB" in said
+    assert "set maintenance_work_mem = '65MB', and start again" in said
 
 
 def test_a_small_load_lets_the_graph_grow(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from hybridsearch import ConfigurationError, EncoderError, EncoderMismatch, HybridSearch
-from hybridsearch.backfill import backfill
+from hybridsearch.backfill import backfill, upkeep
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.queue import Limits, forget, retry
 from hybridsearch.status import status
@@ -62,6 +62,28 @@ def test_a_difference_would_be_seen(shop: SimpleNamespace, engine: Engine) -> No
         connection.execute(text("delete from article_chunk where article_id = 2"))
         connection.execute(text("update article_statistics set documents = 7"))
     assert differences(engine, shop.index) == 3
+
+
+MOVED = """
+    update article_posting set codes = array(select code + (1 << 11) from unnest(codes) as code)
+    where term_id = (select id from article_term where term = 'chair')
+"""
+HALVED = """
+    update article_posting set codes = array(select (code >> 11 << 11) + (code & 2047) / 2 from unnest(codes) as code)
+    where term_id = (select id from article_term where term = 'oak')
+"""
+
+
+@pytest.mark.parametrize(("forged", "number"), [(MOVED, 4), (HALVED, 2)])
+def test_a_difference_in_a_posting_would_be_seen(
+    shop: SimpleNamespace, engine: Engine, forged: str, number: int
+) -> None:
+    Worker(engine, [shop.index]).once()
+    upkeep(engine, shop.index)
+    assert differences(engine, shop.index) == 0
+    with engine.begin() as connection:
+        assert connection.execute(text(forged)).rowcount == 1
+    assert differences(engine, shop.index) == number
 
 
 def poison(shop: SimpleNamespace, word: str, how: str) -> None:
@@ -180,6 +202,7 @@ def test_a_worker_needs_psycopg(shop: SimpleNamespace) -> None:
 def test_the_figures_of_an_index_are_metrics(shop: SimpleNamespace, session: Session) -> None:
     lines = prometheus_text([freshness(session, shop.index)]).splitlines()
     assert 'hybridsearch_changed{index="article"} 4.0' in lines
+    assert 'hybridsearch_words_behind{index="article"} 0.0' in lines
     assert 'hybridsearch_failed{index="article"} 0.0' in lines
     assert any(line.startswith('hybridsearch_lag_seconds{index="article"} ') for line in lines)
 
@@ -229,6 +252,13 @@ def test_the_command_works_until_it_is_told_to_end(tables: URL, engine: Engine) 
     (figures,) = json.loads(run("status", *APP, "--json", database=tables).stdout)
     assert (figures["documents"], figures["queued"], figures["failed"], figures["workers"]) == (4, 0, 0, 0)
     assert figures["rate"] == pytest.approx(4 / 60)
+
+
+def test_status_says_what_is_not_found_by_its_words(tables: URL, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("insert into article (id, title) select n, 'Sofa' from generate_series(10, 309) as n"))
+    said = " ".join(run("status", *APP, database=tables).stdout.split())
+    assert "article: 304 changed rows are not found by their words yet; start `hybridsearch worker`" in said
 
 
 def test_the_command_once_then_retry_and_forget(tables: URL, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Hold an index against one that is built afresh from the table as it is now, row by row."""
 
-from collections import Counter
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Row, func, select
 from sqlalchemy.orm import Session
 
 from hybridsearch import SearchIndex
 from hybridsearch.backfill import backfill
+from hybridsearch.companions import RANGE
 from hybridsearch.content import Key
 from hybridsearch.engines import engine_of
 from hybridsearch.queue import outstanding
@@ -47,15 +49,41 @@ def _chunks(session: Session, index: SearchIndex) -> dict[Key, Any]:
     return found
 
 
-def _frequencies(session: Session, index: SearchIndex) -> dict[str, int]:
-    """In how many documents each word is: by the postings, and what is to be merged into them."""
-    words = _words(session, index)
-    counted: Counter[str] = Counter()
-    for term, documents in session.execute(select(index.postings.c.term_id, index.postings.c.documents)):
-        counted[words[term]] += documents
-    for sign, terms in session.execute(select(index.pending.c.sign, index.pending.c.terms)):
-        counted.update({words[term]: sign for term in terms})
-    return {word: count for word, count in counted.items() if count}
+def _frequencies(session: Session, index: SearchIndex) -> dict[tuple[str, Key], float]:
+    """How often each word is in each document: by the postings, and what is to be merged into them."""
+    words, documents, keys = _words(session, index), index.documents, index.key_columns(index.documents)
+    lengths = {row.id: row.length for row in session.execute(select(documents.c.id, documents.c.length))}
+    names = {row[0]: tuple(row[1:]) for row in session.execute(select(documents.c.id, *keys))}
+    waiting = session.execute(select(index.pending).where(index.pending.c.sign == 1)).all()
+    merged = names.keys() - {row.document for row in waiting}
+    made = session.execute(select(index.statistics)).one_or_none()
+    found = {
+        (words[posting.term_id], names[document]): round(part * round(frequency / part), 2)
+        for posting in session.execute(select(index.postings))
+        for document, weight, frequency, part in _decoded(posting)
+        if document in merged
+        for norm in [made.k1 * (1 - made.b + made.b * lengths[document] / made.average)]
+        for frequency in [norm * weight / (1 - weight) if frequency is None else frequency]
+    }
+    for row in waiting:
+        for term, frequency in zip_longest(row.terms, row.frequencies, fillvalue=1.0):
+            found[words[term], names[row.document]] = round(frequency, 2)
+    return found
+
+
+def _decoded(posting: Row[Any]) -> Iterator[tuple[int, float, float | None, float]]:
+    """Documents of a row of postings with their weight, tf / (tf + norm); tf where it is given, and what divides it."""
+    if posting.place >= 0:
+        for place, weight in zip(posting.weights.indices(), posting.weights.values(), strict=True):
+            yield posting.place * RANGE + place, weight / posting.idf, None, 0.05
+    elif posting.place > -(2**31):
+        for code, frequency in zip_longest(posting.codes, posting.frequencies or []):
+            yield (
+                (code >> 11) + (-1 - posting.place) * 2**20,
+                (code & 2047) / 2047,
+                frequency,
+                1.0 if frequency is None else 0.05,
+            )
 
 
 def _statistics(session: Session, index: SearchIndex) -> tuple[int, float]:

@@ -1,9 +1,10 @@
 -- The index follows the model's table: in the writer's transaction, triggers note the keys of the rows that changed, and
 -- drop the chunks of rows that are gone. docs/freshness.md has the reasons and the costs.
 --
--- A statement that inserts or deletes costs one row of `change`, however many rows it has. An update is looked at row by
--- row: PostgreSQL allows no list of columns on a trigger with transition tables, and those would cost an update that
--- changes no indexed field as much as one that does. The keys that it changes are gathered all the same.
+-- A statement that inserts or deletes costs one row of `change` for each 100,000 of its rows: an array has an end, and is
+-- written anew whenever some of its keys are taken. An update is looked at row by row: PostgreSQL allows no list of
+-- columns on a trigger with transition tables, and those would cost an update that changes no indexed field as much as
+-- one that does. The keys that it changes are gathered all the same.
 
 -- Of INSERT and COPY, and what MERGE inserts. A search_path of its own costs as much as the rest of it: so every function
 -- and operator here names its schema.
@@ -11,10 +12,20 @@ create or replace function {{fn:inserted}}()
 returns trigger
 language plpgsql security definer
 as $$
+declare
+    noted int4;
 begin
     insert into {{change}} ({{companion_keys}})
-    select {{key_arrays:n}} from new_rows as n having pg_catalog.count(*) operator(pg_catalog.>) 0;
-    if found then
+    select {{key_arrays:n}} from (select * from new_rows limit 100000) as n having pg_catalog.count(*) operator(pg_catalog.>) 0
+    returning pg_catalog.cardinality({{first_key}}) into noted;
+    if noted operator(pg_catalog.=) 100000 then
+        -- To number the rows costs more than to note them, so few rows are not.
+        insert into {{change}} ({{companion_keys}})
+        select {{key_arrays:n}}
+        from (select {{keys:n}}, pg_catalog.row_number() over () as "number of the row" from new_rows as n offset 100000) as n
+        group by n."number of the row" operator(pg_catalog./) 100000;
+    end if;
+    if noted is not null and {{notifies}} then
         perform pg_catalog.pg_notify('hybridsearch', {{name}});
     end if;
     return null;
@@ -28,20 +39,37 @@ returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    noted int4;
 begin
     if tg_op = 'DELETE' then
         insert into {{change}} ({{companion_keys}})
-        select {{key_arrays:o}} from old_rows as o having count(*) > 0;
-        if not found then
+        select {{key_arrays:o}} from (select * from old_rows limit 100000) as o having count(*) > 0
+        returning cardinality({{first_key}}) into noted;
+        if noted is null then
             return null;
+        elsif noted = 100000 then
+            insert into {{change}} ({{companion_keys}})
+            select {{key_arrays:o}}
+            from (select {{keys:o}}, row_number() over () as "number of the row" from old_rows as o offset 100000) as o
+            group by o."number of the row" / 100000;
         end if;
         delete from {{chunk}} as c using old_rows as o where {{same_row:o,c}};
     else
+        -- A key that is null stands for every document whose row is gone: those that were indexed after this
+        -- transaction's snapshot cannot be seen here.
         insert into {{change}} ({{companion_keys}})
-        select {{companion_key_arrays:d}} from {{document}} as d group by d.id / 1000;
-        truncate {{chunk}};
+        select {{companion_key_arrays:d}} from (select) as nothing left join {{document}} as d on false;
+        begin
+            lock table {{chunk}} in access exclusive mode nowait;
+            truncate {{chunk}};
+        exception when lock_not_available then
+            null;   -- A search that has it may wait for the table: the chunks go with the documents.
+        end;
     end if;
-    perform pg_notify('hybridsearch', {{name}});
+    if {{notifies}} then
+        perform pg_notify('hybridsearch', {{name}});
+    end if;
     return null;
 end
 $$;
@@ -62,7 +90,9 @@ begin
         insert into {{change}} ({{companion_keys}}) values ({{key_array:old}});
         delete from {{chunk}} as c where {{same_row:old,c}};
     end if;
-    perform pg_notify('hybridsearch', {{name}});
+    if {{notifies}} then
+        perform pg_notify('hybridsearch', {{name}});
+    end if;
     return null;
 end
 $$;
@@ -86,7 +116,9 @@ begin
     end if;
     {{take_gathered:change}}
     insert into {{change}} ({{companion_keys}}) values ({{companion_keys:change}});
-    perform pg_catalog.pg_notify('hybridsearch', {{name}});
+    if {{notifies}} then
+        perform pg_catalog.pg_notify('hybridsearch', {{name}});
+    end if;
     return null;
 end
 $$;
