@@ -166,7 +166,7 @@ def put_back(
                 claimed_by=None,
                 error=error,
                 next_at=func.clock_timestamp() + seconds(delay),
-                attempts=queue.c.attempts if counted else func.greatest(queue.c.attempts - 1, 0),
+                attempts=queue.c.attempts if counted else _uncounted(queue),
             )
         )
 
@@ -216,11 +216,16 @@ def forget(session: Session, index: SearchIndex) -> int:
 
 
 def release(session: Session, index: SearchIndex, *, former: int | None = None) -> int:
-    """Free what workers have claimed that are no longer there, or `former` is; return how many documents."""
+    """Free what workers have claimed that are no longer there; return how many documents.
+
+    Also what a worker had claimed as `former`, before it lost its connection: it lives, so no attempt is counted.
+    """
     queue = index.queue
+    mine = queue.c.claimed_by == (former or 0)
     present = exists().where(_presence(), cast(_locks.c.objid, BigInteger) == queue.c.claimed_by)
-    freed = update(queue).where(queue.c.claimed_by.is_not(None), or_(~present, queue.c.claimed_by == (former or 0)))
-    return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp()))
+    freed = update(queue).where(queue.c.claimed_by.is_not(None), or_(~present, mine))
+    counted = case((mine, _uncounted(queue)), else_=queue.c.attempts)
+    return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp(), attempts=counted))
 
 
 def present_workers() -> ScalarSelect[int]:
@@ -272,6 +277,10 @@ def _key(row: Row[Any]) -> Key:
 
 def _same(index: SearchIndex, given: FromClause) -> ColumnElement[bool]:
     return and_(*(given.c[name] == index.queue.c[name] for name in index.key_names))
+
+
+def _uncounted(queue: Table) -> ColumnElement[int]:
+    return func.greatest(queue.c.attempts - 1, 0)
 
 
 def _count(session: Session, statement: Any) -> int:

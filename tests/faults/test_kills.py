@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch.queue import Limits
 from tests.faults.shop import shop
-from tests.support.workers import assert_intact, is_drained, nursery, until
+from tests.support.workers import PATIENT, assert_intact, is_drained, nursery, until
 from tests.support.writers import add, writing
 
 KILLS = int(os.environ.get("HYBRIDSEARCH_TEST_KILLS", "50"))
@@ -93,7 +93,7 @@ def count(engine: Engine) -> int:
 def test_fifty_random_kills_lose_and_double_nothing(tables: Engine) -> None:
     chance = random.Random(50)
     killed = 0
-    with nursery(tables.url, HYBRIDSEARCH_TEST_DELAY="0.005") as workers:
+    with nursery(tables.url, PATIENT, HYBRIDSEARCH_TEST_DELAY="0.005") as workers:
         for _ in range(2):
             workers.start()
         with writing(tables, 4) as done:
@@ -112,7 +112,7 @@ def test_fifty_random_kills_lose_and_double_nothing(tables: Engine) -> None:
 def test_a_frozen_worker_loses_its_claim_and_spoils_nothing_when_it_wakes(tables: Engine, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()
-    limits = Limits(deadline=20, lease=2, attempts=1000)
+    limits = Limits(deadline=20, lease=2)
     # It may freeze within a transaction, whose locks the server frees.
     address = tables.url.update_query_dict({"options": "-c idle_in_transaction_session_timeout=2s"})
     with nursery(address, limits, HYBRIDSEARCH_TEST_HOLD=str(hold)) as workers:
