@@ -89,10 +89,10 @@ def _written(
     begin: Begin, index: SearchIndex, worker: int, limits: Limits, claims: list[Claim], encoded: Encoded
 ) -> Page:
     with begin() as session:
+        written = write(session, index, encoded, worker=worker)
         for one in claims:
             if error := encoded.errors.get(one.key):
                 refuse(session, index, worker=worker, claim=one, error=str(error), limits=limits)
-        written = write(session, index, encoded, worker=worker) if encoded.chunks else 0
     return Page(written=written)
 
 

@@ -61,7 +61,11 @@ class Encoded:
 
 
 def read(session: Session, index: SearchIndex, keys: Sequence[Key]) -> Plan:
-    """Read what is to be encoded of the documents whose words are indexed."""
+    """Read what is to be encoded of the documents whose words are indexed.
+
+    Raises EncoderMismatch if the index is another encoder's.
+    """
+    hold_encoder(session, index)
     given, documents = keys_as_rows(index, keys), index.documents
     width = len(index.key_names)
     rows = session.execute(
