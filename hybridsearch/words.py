@@ -14,7 +14,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnClause,
     ColumnElement,
+    FromClause,
     Select,
+    Table,
     Text,
     and_,
     case,
@@ -37,6 +39,7 @@ from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.postings import FieldText
+from hybridsearch.queue import hold
 from hybridsearch.state import CHANNEL, lock, qualified_name
 
 WORDS = 500  # documents in one transaction
@@ -70,14 +73,19 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     seen = _look(session, index, list(taken))
     changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
     gone = [one for one in seen if one.hash is None]
-    _remove(session, index, [one.number for one in [*changed, *gone] if one.number is not None])
-    _forget(session, index, [one.key for one in gone])
+    same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
+    # Documents, then chunks, then places in the queue, each in one order with whoever writes vectors: neither waits for
+    # the other in turn.
+    _lock(session, index, _numbers([*changed, *gone, *same]))
+    _remove(session, index, _numbers([*changed, *gone]))
+    _unencode(session, index, _numbers(same))
     _add(session, index, changed)
     _distrust(session, index, changed)
-    _queue(session, index, taken, [one.key for one in changed], again=True)
-    same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
-    _unencode(session, index, [one.number for one in same if one.number is not None])
-    _queue(session, index, taken, [one.key for one in same], again=False)
+    _drop(session, index, index.chunks, gone)
+    hold(session, index, _of(index, index.queue, [*changed, *gone, *same]))
+    _drop(session, index, index.queue, gone)
+    _queue(session, index, taken, changed, again=True)
+    _queue(session, index, taken, same, again=False)
     return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
 
 
@@ -165,8 +173,11 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
     )
 
 
+def _numbers(seen: Iterable[_Seen]) -> list[int]:
+    return [one.number for one in seen if one.number is not None]
+
+
 def _lock(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-    """Lock documents, in one order with whoever writes vectors: neither waits for the other in turn."""
     documents = index.documents
     session.execute(select(documents.c.id).where(documents.c.id.in_(numbers)).order_by("id").with_for_update())
 
@@ -174,7 +185,6 @@ def _lock(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
 def _unencode(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
     """Note of documents that their vectors are not there."""
     if numbers:
-        _lock(session, index, numbers)
         documents = index.documents
         there = and_(documents.c.id.in_(numbers), documents.c.encoded_at.is_not(None))
         session.execute(update(documents).where(there).values(encoded_at=None))
@@ -182,17 +192,19 @@ def _unencode(session: Session, index: SearchIndex, numbers: Sequence[int]) -> N
 
 def _remove(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
     if numbers:
-        _lock(session, index, numbers)
         engine_of(index).remove(session, index, numbers)
 
 
-def _forget(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
-    """Drop chunks and places in the queue of documents without a row."""
-    if keys:
-        given = keys_as_rows(index, keys)
-        for table in (index.chunks, index.queue):
-            same = and_(*(given.c[name] == table.c[name] for name in index.key_names))
-            session.execute(delete(table).where(same))
+def _drop(session: Session, index: SearchIndex, table: Table, seen: Sequence[_Seen]) -> None:
+    """Drop chunks, or places in the queue, of documents."""
+    if seen:
+        session.execute(delete(table).where(_of(index, table, seen)))
+
+
+def _of(index: SearchIndex, table: FromClause, seen: Sequence[_Seen]) -> ColumnElement[bool]:
+    """The condition that a row of a companion is of one of these."""
+    given = keys_as_rows(index, [one.key for one in seen])
+    return and_(*(given.c[name] == table.c[name] for name in index.key_names))
 
 
 def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> None:
@@ -245,10 +257,10 @@ def _version(index: SearchIndex) -> ColumnElement[str]:
 
 
 def _queue(
-    session: Session, index: SearchIndex, since: dict[Key, datetime], keys: Iterable[Key], *, again: bool
+    session: Session, index: SearchIndex, since: dict[Key, datetime], seen: Sequence[_Seen], *, again: bool
 ) -> None:
     """Let documents wait for their vectors; `again` gives one that waits, or was set aside, a fresh start."""
-    rows = [{**dict(zip(index.key_names, key, strict=True)), "queued_at": since[key]} for key in keys]
+    rows = [{**dict(zip(index.key_names, one.key, strict=True)), "queued_at": since[one.key]} for one in seen]
     if not rows:
         return
     statement = upsert(index.queue)

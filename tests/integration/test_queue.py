@@ -1,7 +1,7 @@
 """The queue of documents without vectors, step by step: whose fault a failure is, who waits for whom."""
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -10,9 +10,9 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hybridsearch.freshness import freshness
+from hybridsearch.freshness import failures, freshness
 from hybridsearch.indexing import clear, prepare
-from hybridsearch.queue import Limits, claim, release
+from hybridsearch.queue import Limits, claim, put_back, refuse, release
 from hybridsearch.stages import step_vectors, step_words
 from hybridsearch.state import hold_encoder
 from hybridsearch.vectors import encode, read, write
@@ -89,26 +89,14 @@ def waiting(engine: Engine) -> int:
 
 
 @contextmanager
-def beside(engine: Engine, work: Callable[[], object]) -> Iterator[None]:
-    """Do the work in a thread, which waits for a lock when the block begins; raise what it raises."""
-    raised: list[Exception] = []
-
-    def run() -> None:
-        try:
-            work()
-        except Exception as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        until(lambda: waiting(engine) > 0 or not thread.is_alive(), 10)
+def beside(engine: Engine, *works: Callable[[], object]) -> Iterator[None]:
+    """Work in threads, each of which waits for a lock when the block begins; raise what they raise."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        futures = [pool.submit(work) for work in works]
+        until(lambda: waiting(engine) + sum(future.done() for future in futures) == len(works), 10)
         yield
-    finally:
-        thread.join(20)
-    assert not thread.is_alive()
-    if raised:
-        raise raised[0]
+    for future in futures:
+        future.result()
 
 
 # Attempts
@@ -177,3 +165,99 @@ def test_a_worker_that_waited_for_a_rebuild_by_the_same_encoder_goes_on(
     with beside(engine, write_beside):
         session.commit()
     assert written == [0]
+
+
+# A document whose chunks somebody's open transaction has deleted
+
+
+@pytest.fixture
+def changed(shop: SimpleNamespace, engine: Engine) -> SimpleNamespace:
+    """The articles have vectors; the second has changed since, and somebody's transaction is about to delete it."""
+    vectors(engine, shop)
+    with engine.begin() as connection:
+        connection.execute(text("update article set title = 'Green table' where id = 2"))
+    words(engine, shop)
+    shop.index.encoder.encoded.clear()
+    return shop
+
+
+DELETED = "delete from article where id = 2"
+
+
+def test_what_is_about_to_be_deleted_is_not_encoded_meanwhile(changed: SimpleNamespace, engine: Engine) -> None:
+    with open_transaction(engine, DELETED):
+        for _ in range(3):
+            assert step(engine, changed) == 0
+            soon(engine)
+    assert changed.index.encoder.encoded == []
+    assert step(engine, changed) == 1
+    assert differences(engine, changed.index) == 0
+
+
+def test_what_is_about_to_be_deleted_is_set_aside_later_and_holds_up_no_other(
+    changed: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("insert into article values (9, 'Purple sofa', null)"))
+    words(engine, changed)
+    tried(engine, LIMITS.attempts)
+    with impatient(engine) as own, open_transaction(engine, DELETED):
+        assert step(own, changed) == 1
+        assert step(own, changed) is None
+    assert failures(session, changed.index)[0].failed_at is None
+    session.rollback()
+    assert_set_aside(changed, engine, "the worker ended 5 times while it encoded this document")
+
+
+def test_what_fails_for_the_last_time_while_it_is_deleted_is_set_aside_later_with_its_error(
+    changed: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    tried(engine, LIMITS.attempts - 1)
+    (last,) = claim(session, changed.index, worker=WORKER, limits=LIMITS)
+    session.commit()
+    with impatient(engine) as own, open_transaction(engine, DELETED), Session(own) as other, other.begin():
+        refuse(other, changed.index, worker=WORKER, claim=last, error="it is too green", limits=LIMITS)
+    assert failures(session, changed.index)[0].failed_at is None
+    session.rollback()
+    assert_set_aside(changed, engine, "it is too green")
+
+
+def tried(engine: Engine, times: int) -> None:
+    """The second article was taken so often, in vain."""
+    with engine.begin() as connection:
+        connection.execute(text("update article_queue set attempts = :n where article_id = 2"), {"n": times})
+
+
+def assert_set_aside(shop: SimpleNamespace, engine: Engine, error: str) -> None:
+    """The next step sets the second article aside, with this error and without vectors."""
+    soon(engine)
+    assert step(engine, shop) is None
+    with Session(engine) as session:
+        (failure,) = failures(session, shop.index)
+        assert (failure.key, failure.attempts, failure.error) == ((2,), LIMITS.attempts, error)
+        assert failure.failed_at is not None
+        assert session.scalar(text("select count(*) from article_chunk where article_id = 2")) == 0
+
+
+# Who waits for whom
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_worker_that_gives_back_and_one_that_queues_anew_do_not_wait_for_each_other(
+    shop: SimpleNamespace, engine: Engine, session: Session, order: str
+) -> None:
+    claims = claim(session, shop.index, worker=WORKER, limits=LIMITS)
+    session.commit()
+    session.execute(text("select from article_queue where article_id = 2 for update"))
+    with engine.begin() as connection:
+        for number in sorted(range(1, 5), reverse=order == "desc"):
+            connection.execute(text("update article set title = title || ' new' where id = :id"), {"id": number})
+
+    def give_back() -> None:
+        with Session(engine) as other, other.begin():
+            put_back(other, shop.index, worker=WORKER, keys=[one.key for one in claims])
+
+    with beside(engine, give_back, lambda: words(engine, shop)):
+        session.rollback()
+    vectors(engine, shop)
+    assert differences(engine, shop.index) == 0
