@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
+from hybridsearch.changes import note, notify
 from hybridsearch.content import Key, content_hash
 from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
@@ -24,7 +25,6 @@ from hybridsearch.page import Page
 from hybridsearch.queue import Limits
 from hybridsearch.stages import step_upkeep, step_vectors, step_words
 from hybridsearch.state import forget_encoder, lock, register_encoder
-from hybridsearch.words import note, notify
 
 PAGE = 256
 HERE = 0  # the worker that is no process: its claims end with the caller's transaction

@@ -13,11 +13,11 @@ from sqlalchemy import table as named
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import Session
 
+from hybridsearch.changes import note, notify
 from hybridsearch.indexing import orphans
 from hybridsearch.lexical import relation
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import filled, lock, qualified_name
-from hybridsearch.words import note, notify
 
 KEYS = 1000  # in a row of the change table
 

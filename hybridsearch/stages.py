@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hybridsearch import weights
+from hybridsearch.changes import note_unnoted
 from hybridsearch.deadline import TimedOut
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import DatabaseError, EncoderError
@@ -71,6 +72,7 @@ def _encoded(begin: Begin, index: SearchIndex, worker: int, limits: Limits, clai
         plan = read(session, index, keys)
         finish(session, index, worker=worker, keys=plan.done)
         put_back(session, index, worker=worker, keys=plan.later, delay=SOON)
+        note_unnoted(session, index, plan.stale)
     try:
         beat = _beat(begin, index, worker, limits)
         encoded = encode(index, plan.works, deadline=limits.deadline, beat=beat) if plan.works else Encoded()

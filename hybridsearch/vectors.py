@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, case, delete, func, insert, null, select, update
 from sqlalchemy.orm import Session
 
 from hybridsearch import weights
@@ -43,12 +43,14 @@ class Work:
 class Plan:
     """What is to be done of some queued documents.
 
-    `works` wait to be encoded; `done` have their vectors already, or no row any more; `later` are about to change.
+    `works` wait to be encoded; `done` have their vectors already, or no row any more; `later` are about to change, and
+    of these, `stale` are not indexed as they are declared now.
     """
 
     works: Sequence[Work] = ()
     done: Sequence[Key] = ()
     later: Sequence[Key] = ()
+    stale: Sequence[Key] = ()
 
 
 @dataclass(frozen=True)
@@ -73,28 +75,27 @@ def read(session: Session, index: SearchIndex, keys: Sequence[Key]) -> Plan:
             *(given.c[name] for name in index.key_names),
             documents.c.hash.label("indexed_hash"),
             documents.c.encoded_at.is_not(None).label("is_encoded"),
-            content_hash(index).label("content_hash"),
+            # A hash of no row is null, and a row's key is not.
+            case((index.keys[0].is_not(None), content_hash(index)), else_=null()).label("content_hash"),
             *(column.label(f"field_{place}") for place, column in enumerate(field_columns(index))),
         )
         .select_from(given)
-        .join(documents, and_(*(given.c[name] == documents.c[name] for name in index.key_names)))
+        .outerjoin(documents, and_(*(given.c[name] == documents.c[name] for name in index.key_names)))
         .outerjoin(index.table, index.same_row(given))
     ).all()
     works: list[Work] = []
-    later: list[Key] = []
-    done = set(keys)
+    stale: list[Key] = []
+    done: list[Key] = []
     for row in rows:
         key, (indexed, is_encoded, current) = tuple(row[:width]), row[width : width + 3]
-        if is_encoded:
-            continue
-        done.discard(key)
-        if indexed == current:
+        if is_encoded or indexed is current is None:
+            done.append(key)
+        elif indexed == current:
             works.append(Work(key, indexed, content_of(index, row[width + 3 :])))
-        else:  # its change waits for the first stage
-            later.append(key)
+        else:  # the first stage comes first
+            stale.append(key)
     held = busy(session, index, [work.key for work in works])
-    later += held
-    return Plan([work for work in works if work.key not in held], sorted(done, key=keys.index), later)
+    return Plan([work for work in works if work.key not in held], done, [*stale, *held], stale)
 
 
 def encode(

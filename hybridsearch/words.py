@@ -34,13 +34,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, key_arrays, keys_as_rows, recipe
+from hybridsearch.changes import note, notify
+from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, keys_as_rows, recipe
 from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.postings import FieldText
 from hybridsearch.queue import hold
-from hybridsearch.state import CHANNEL, lock, qualified_name
+from hybridsearch.state import lock
 
 WORDS = 500  # documents in one transaction
 MANY = 5000  # new rows that are worth a range of postings of their own
@@ -100,18 +101,6 @@ def fill_words(session: Session, index: SearchIndex) -> int:
     if (session.scalar(select(func.count()).select_from(some)) or 0) < MANY:
         return 0
     return engine_of(index).fill(session, index, recipe(index))
-
-
-def note(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
-    """Note keys as changed, as the triggers do."""
-    if keys:
-        arrays = dict(zip(index.key_names, key_arrays(index, keys), strict=True))
-        session.execute(insert(index.changes).values(arrays))
-
-
-def notify(session: Session, index: SearchIndex) -> None:
-    """Wake the workers when the transaction is committed."""
-    session.execute(select(func.pg_notify(CHANNEL, qualified_name(index))))
 
 
 def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetime]:

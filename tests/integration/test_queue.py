@@ -6,16 +6,18 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from hybridsearch.freshness import failures, freshness
 from hybridsearch.indexing import clear, prepare
 from hybridsearch.queue import Limits, claim, put_back, refuse, release
+from hybridsearch.routines import define
 from hybridsearch.stages import step_vectors, step_words
 from hybridsearch.state import hold_encoder
 from hybridsearch.vectors import encode, read, write
+from hybridsearch.worker import Worker
 from tests.support.afresh import differences
 from tests.support.encoders import BrokenEncoder
 from tests.support.models import articles, fill
@@ -261,3 +263,28 @@ def test_a_worker_that_gives_back_and_one_that_queues_anew_do_not_wait_for_each_
         session.rollback()
     vectors(engine, shop)
     assert differences(engine, shop.index) == 0
+
+
+# Documents whose words are of another content
+
+
+def test_what_was_queued_under_another_declaration_is_brought_up_to_date(shop: SimpleNamespace, engine: Engine) -> None:
+    deployed = articles(encoder=BrokenEncoder(), fields={"title": 2.0, "body": 1.0})
+    with engine.begin() as connection:
+        define(connection, deployed.index.definition)
+    Worker(engine, [deployed.index]).once()
+    assert deployed.index.encoder.encoded
+    assert differences(engine, deployed.index) == 0
+
+
+def test_what_has_changed_again_is_left_to_the_words_and_not_noted_twice(
+    shop: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    session.execute(text("update article set title = title || ' new'"))
+    session.commit()
+    assert step(engine, shop) == 0
+    noted = select(func.sum(func.cardinality(shop.index.changes.c.article_id)))
+    assert session.scalar(noted) == 4
+    session.rollback()
+    words(engine, shop)
+    assert step(engine, shop) == 4
