@@ -71,7 +71,7 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     taken = _take(session, index, limit)
     if not taken:
         return None
-    seen = _look(session, index, list(taken))
+    seen = _distinct(taken, _look(session, index, list(taken)))
     changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
     gone = [one for one in seen if one.hash is None]
     same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
@@ -134,6 +134,16 @@ def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Se
     width = len(index.key_names)
     rows = session.execute(_comparison(index, keys)).all()
     return [_Seen(tuple(row[:width]), content_of(index, row[width + 5 :]), *row[width : width + 5]) for row in rows]
+
+
+def _distinct(taken: Iterable[Key], seen: Iterable[_Seen]) -> list[_Seen]:
+    """Each row, and each document without one, once, under the key that was noted last.
+
+    Keys may be equal in PostgreSQL, by their type or collation (citext), and not in Python.
+    """
+    by_key = {one.key: one for one in seen}
+    noted = [by_key[key] for key in taken]
+    return list({one.version or one.number or one.key: one for one in noted}.values())
 
 
 def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
@@ -262,7 +272,8 @@ def _queue(
             else_=statement.excluded.queued_at,
         )
         statement = statement.on_conflict_do_update(
-            index_elements=names, set_={**fresh, "queued_at": since_, "failed_at": None}
+            index_elements=names,
+            set_={**fresh, "queued_at": since_, "failed_at": None} | {name: statement.excluded[name] for name in names},
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=names)
