@@ -13,21 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     ColumnElement,
     FromClause,
-    MetaData,
     Row,
-    ScalarSelect,
     Select,
-    SmallInteger,
     Table,
-    Text,
     and_,
     case,
-    cast,
     delete,
     exists,
     func,
@@ -35,29 +27,17 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import Session
 
+from hybridsearch.changes import note
 from hybridsearch.content import Key, keys_as_rows
 from hybridsearch.model import SearchIndex
+from hybridsearch.presence import is_present
 
-PRESENCE = 0x68796270  # "hybp": the class of the advisory locks by which workers are known
 FIRST_DELAY = 1.0  # seconds; each one after it is four times as long: 1, 4, 16, 64
 LONGEST_DELAY = 600.0
 JITTER = 0.2
 SOON = 1.0  # seconds: when to look again at a document that somebody is about to change
-
-_locks = Table(
-    "pg_locks",
-    MetaData(schema="pg_catalog"),
-    Column("locktype", Text),
-    Column("database", OID),
-    Column("classid", OID),
-    Column("objid", OID),
-    Column("objsubid", SmallInteger),
-    Column("granted", Boolean),
-)
-_databases = Table("pg_database", _locks.metadata, Column("oid", OID), Column("datname", Text))
 
 
 @dataclass(frozen=True)
@@ -230,12 +210,19 @@ def hold(session: Session, index: SearchIndex, which: ColumnElement[bool]) -> No
 
 
 def retry(session: Session, index: SearchIndex) -> int:
-    """Let every document that was set aside, or waits after an error, be tried at once; return how many."""
+    """Let every document that was set aside, or waits after an error, be tried at once; return how many.
+
+    One that was never taken has met its error on the way to its words, and goes that way again.
+    """
     queue = index.queue
     which = and_(queue.c.error.is_not(None), queue.c.claimed_by.is_(None))
     hold(session, index, which)
+    unread = delete(queue).where(which, queue.c.failed_at.is_not(None), queue.c.attempts == 0)
+    keys = [tuple(row) for row in session.execute(unread.returning(*index.key_columns(queue)))]
+    note(session, index, keys)
     again = update(queue).where(which)
-    return _count(session, again.values(failed_at=None, error=None, attempts=0, next_at=func.clock_timestamp()))
+    again = again.values(failed_at=None, error=None, attempts=0, next_at=func.clock_timestamp())
+    return len(keys) + _count(session, again)
 
 
 def forget(session: Session, index: SearchIndex) -> int:
@@ -252,29 +239,11 @@ def release(session: Session, index: SearchIndex, *, former: int | None = None) 
     """
     queue = index.queue
     mine = queue.c.claimed_by == (former or 0)
-    present = exists().where(_presence(), cast(_locks.c.objid, BigInteger) == queue.c.claimed_by)
-    which = and_(queue.c.claimed_by.is_not(None), or_(~present, mine))
+    which = and_(queue.c.claimed_by.is_not(None), or_(~is_present(queue.c.claimed_by), mine))
     hold(session, index, which)
     counted = case((mine, _uncounted(queue)), else_=queue.c.attempts)
     freed = update(queue).where(which)
     return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp(), attempts=counted))
-
-
-def present_workers() -> ScalarSelect[int]:
-    """Return an expression: how many workers are connected to the database."""
-    return select(func.count()).select_from(_locks).where(_presence()).scalar_subquery()
-
-
-def _presence() -> ColumnElement[bool]:
-    """The condition that a lock is a worker's, in this database."""
-    here = select(_databases.c.oid).where(_databases.c.datname == func.current_database()).scalar_subquery()
-    return and_(
-        _locks.c.locktype == "advisory",
-        _locks.c.database == here,
-        _locks.c.classid == cast(PRESENCE, OID),
-        _locks.c.objsubid == 2,
-        _locks.c.granted,
-    )
 
 
 def outstanding(session: Session, index: SearchIndex) -> int:

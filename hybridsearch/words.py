@@ -6,7 +6,8 @@ What a query finds by words never waits for an encoder. The rows of the change t
 their words, so a query scores a document either from its row or from the index, and never from both.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,11 +38,14 @@ from sqlalchemy.orm import Session
 from hybridsearch.changes import note, notify
 from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, keys_as_rows, recipe
 from hybridsearch.engines import engine_of
+from hybridsearch.isolation import culprits, is_of_data, said_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.postings import FieldText
 from hybridsearch.queue import hold
 from hybridsearch.state import lock
+
+logger = logging.getLogger(__name__)
 
 WORDS = 500  # documents in one transaction
 MANY = 5000  # new rows that are worth a range of postings of their own
@@ -71,7 +75,26 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     taken = _take(session, index, limit)
     if not taken:
         return None
-    seen = _distinct(taken, _look(session, index, list(taken)))
+    try:
+        with session.begin_nested():
+            return _index(session, index, taken)
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+        keys = list(taken)
+        unread = culprits(session, keys, lambda some: _index(session, index, {key: taken[key] for key in some}))
+        if len(unread) == len(keys) > 1:
+            raise  # no row's fault
+    return _index(session, index, taken, unread)
+
+
+def _index(
+    session: Session, index: SearchIndex, taken: Mapping[Key, datetime], unread: Mapping[Key, Exception] | None = None
+) -> Page:
+    """Index the words of changed documents; of those that cannot be read nothing stays but an error in the queue."""
+    unread = unread or {}
+    read = _look(session, index, [key for key in taken if key not in unread])
+    seen = _distinct(taken, [*read, *_unread(session, index, list(unread))])
     changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
     gone = [one for one in seen if one.hash is None]
     same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
@@ -87,20 +110,29 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
     _drop(session, index, index.queue, gone)
     _queue(session, index, taken, changed, again=True)
     _queue(session, index, taken, same, again=False)
+    _set_aside(session, index, taken, unread)
     return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
 
 
 def fill_words(session: Session, index: SearchIndex) -> int:
     """Number and index many new rows at once, in one bounded step; return how many, 0 where fewer than MANY are new.
 
-    Their change rows stay: what those find is that the words are done, and the vectors are not.
+    Their change rows stay: what those find is that the words are done, and the vectors are not. None where one of the
+    rows cannot be read: the steps of `index_words` find it.
     """
     lock(session, index, "words")
     new = select(index.keys[0]).join_from(index.table, index.documents, index.same_row(index.documents), isouter=True)
     some = new.where(index.documents.c.id.is_(None)).limit(MANY).subquery()
     if (session.scalar(select(func.count()).select_from(some)) or 0) < MANY:
         return 0
-    return engine_of(index).fill(session, index, recipe(index))
+    try:
+        with session.begin_nested():
+            return engine_of(index).fill(session, index, recipe(index))
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+        logger.warning("%s: the rows are indexed step by step: %s", index.name, said_of(error))
+        return 0
 
 
 def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetime]:
@@ -134,6 +166,17 @@ def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Se
     width = len(index.key_names)
     rows = session.execute(_comparison(index, keys)).all()
     return [_Seen(tuple(row[:width]), content_of(index, row[width + 5 :]), *row[width : width + 5]) for row in rows]
+
+
+def _unread(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Seen]:
+    """Rows that cannot be read, as if they were gone."""
+    if not keys:
+        return []
+    given, documents = keys_as_rows(index, keys), index.documents
+    same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
+    names = [given.c[name] for name in index.key_names]
+    rows = session.execute(select(*names, documents.c.id).join_from(given, documents, same, isouter=True))
+    return [_Seen(tuple(row[:-1]), {}, None, "", row[-1], None, False) for row in rows]
 
 
 def _distinct(taken: Iterable[Key], seen: Iterable[_Seen]) -> list[_Seen]:
@@ -256,7 +299,7 @@ def _version(index: SearchIndex) -> ColumnElement[str]:
 
 
 def _queue(
-    session: Session, index: SearchIndex, since: dict[Key, datetime], seen: Sequence[_Seen], *, again: bool
+    session: Session, index: SearchIndex, since: Mapping[Key, datetime], seen: Sequence[_Seen], *, again: bool
 ) -> None:
     """Let documents wait for their vectors; `again` gives one that waits, or was set aside, a fresh start."""
     rows = [{**dict(zip(index.key_names, one.key, strict=True)), "queued_at": since[one.key]} for one in seen]
@@ -279,3 +322,19 @@ def _queue(
         statement = statement.on_conflict_do_nothing(index_elements=names)
     session.execute(statement, rows)
     notify(session, index)
+
+
+def _set_aside(
+    session: Session, index: SearchIndex, since: Mapping[Key, datetime], unread: Mapping[Key, Exception]
+) -> None:
+    """Leave errors in the queue, of rows that were never taken for their vectors: so `retry` knows them."""
+    rows = [
+        {
+            **dict(zip(index.key_names, key, strict=True)),
+            "queued_at": since[key],
+            "error": f"its words cannot be indexed: {said_of(error)}: change the row, or mend what reads it and retry",
+        }
+        for key, error in unread.items()
+    ]
+    if rows:
+        session.execute(insert(index.queue).values(failed_at=func.clock_timestamp()), rows)
