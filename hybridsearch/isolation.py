@@ -13,18 +13,34 @@ from hybridsearch.errors import HybridSearchError
 
 K = TypeVar("K")
 
-# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html: data, integrity, a function's own, limits,
-# what PL/pgSQL raises, internal errors (of damaged pages). The others are of connections, locks, resources, names.
-DATA = ("21", "22", "23", "38", "39", "54", "P0", "XX")
+# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html. The others are of connections, locks,
+# resources, names.
+VALUES = ("21", "22", "54")  # of what a row holds, and limits
+UNSURE = (
+    "23",
+    "38",
+    "39",
+    "P0",
+    "XX",
+)  # integrity, functions, internal: of a row (a damaged page), or of what reads it
 
 
 def is_of_data(error: Exception) -> bool:
     """Return whether an error may be of one row alone: of what it holds, in the database, the driver or in Python."""
     if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "sqlstate", None)
-        known = code[:2] in DATA if code else isinstance(error, DataError)  # the driver's own has no code
+        code = _class_of(error)
+        known = code in VALUES + UNSURE if code else isinstance(error, DataError)  # the driver's own has no code
         return known and not error.connection_invalidated
     return not isinstance(error, SQLAlchemyError | HybridSearchError | OSError | MemoryError)
+
+
+def is_unsure(error: Exception) -> bool:
+    """Return whether such an error may as well be of what reads the rows: then it comes at every row."""
+    return isinstance(error, DBAPIError) and _class_of(error) in UNSURE
+
+
+def _class_of(error: DBAPIError) -> str:
+    return (getattr(error.orig, "sqlstate", None) or "")[:2]
 
 
 def culprits(session: Session, keys: Sequence[K], work: Callable[[Sequence[K]], object]) -> dict[K, Exception]:

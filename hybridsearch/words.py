@@ -38,7 +38,7 @@ from sqlalchemy.orm import Session
 from hybridsearch.changes import note, notify
 from hybridsearch.content import Content, Key, content_hash, content_of, field_columns, keys_as_rows, recipe
 from hybridsearch.engines import engine_of
-from hybridsearch.isolation import culprits, is_of_data, said_of
+from hybridsearch.isolation import culprits, is_of_data, is_unsure, said_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.postings import FieldText
@@ -83,7 +83,7 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
             raise
         keys = list(taken)
         unread = culprits(session, keys, lambda some: _index(session, index, {key: taken[key] for key in some}))
-        if len(unread) == len(keys) > 1:
+        if len(unread) == len(keys) > 1 and any(map(is_unsure, unread.values())):
             raise  # no row's fault
     return _index(session, index, taken, unread)
 

@@ -140,12 +140,26 @@ def test_a_row_that_is_given_up_waits_for_its_next_change_or_the_next_look_at_ev
     assert [failure.key for failure in failures(session, shop.index)] == [(2,)]
 
 
-def test_what_fails_at_every_row_is_the_fault_of_none(shop: SimpleNamespace, engine: Engine, session: Session) -> None:
+def test_a_function_that_fails_at_every_row_is_the_fault_of_none(
+    shop: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    change(engine, DAMAGED.replace("data_exception", "raise_exception"))
     change(engine, "update article set title = 'damaged ' || title")
     with pytest.raises(DBAPIError, match="this text cannot be read"):
         Worker(engine, [shop.index]).once()
     assert failures(session, shop.index) == []
     assert freshness(session, shop.index).changed == 4
+
+
+def test_many_rows_that_cannot_be_read_block_nothing_behind_them(
+    shop: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    change(engine, "update article set title = 'damaged ' || title")
+    change(engine, "insert into article values (5, 'Stool')")
+    while index_words(session, shop.index, limit=4):
+        pass
+    assert freshness(session, shop.index).failed == 4
+    assert titles(session, shop, "stool", "lexical") == {"Stool"}
 
 
 def test_a_lock_that_is_not_to_be_had_is_the_fault_of_no_row(shop: SimpleNamespace, engine: Engine) -> None:
