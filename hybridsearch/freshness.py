@@ -16,7 +16,8 @@ from hybridsearch.content import Key
 from hybridsearch.encoders.optional import require
 from hybridsearch.graph import state
 from hybridsearch.model import SearchIndex
-from hybridsearch.queue import present_workers, seconds
+from hybridsearch.presence import present_workers
+from hybridsearch.queue import seconds
 from hybridsearch.state import qualified_name
 
 WINDOW = 60.0  # seconds, over which the rate is taken

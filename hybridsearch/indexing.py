@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
+from hybridsearch.changes import note, note_gone, notify
 from hybridsearch.content import Key, content_hash
 from hybridsearch.engines import engine_of
 from hybridsearch.model import SearchIndex
@@ -24,22 +25,32 @@ from hybridsearch.page import Page
 from hybridsearch.queue import Limits
 from hybridsearch.stages import step_upkeep, step_vectors, step_words
 from hybridsearch.state import forget_encoder, lock, register_encoder
-from hybridsearch.words import note, note_gone, notify
 
 PAGE = 256
 HERE = 0  # the worker that is no process: its claims end with the caller's transaction
 
 
-class Analyze(ExecutableDDLElement):
-    """ANALYZE of one table."""
-
+class _OfTable(ExecutableDDLElement):
     def __init__(self, table: Table) -> None:
         self.table = table
+
+
+class Analyze(_OfTable):
+    """ANALYZE of one table."""
+
+
+class Lock(_OfTable):
+    """LOCK of one table, in the mode in which it can be read, and no row of it written or locked."""
 
 
 @compiles(Analyze)
 def _compile_analyze(element: Analyze, compiler: DDLCompiler, **options: Any) -> str:
     return f"ANALYZE {compiler.preparer.format_table(element.table)}"
+
+
+@compiles(Lock)
+def _compile_lock(element: Lock, compiler: DDLCompiler, **options: Any) -> str:
+    return f"LOCK TABLE {compiler.preparer.format_table(element.table)} IN EXCLUSIVE MODE"
 
 
 def refresh(session: Session, index: SearchIndex, *, limits: Limits | None = None) -> Page:
@@ -110,9 +121,13 @@ def _drained(session: Session, index: SearchIndex, limits: Limits) -> Iterator[P
 def clear(session: Session, index: SearchIndex) -> None:
     """Empty the index, so that it can be filled anew, by another encoder too (of the same dimensions)."""
     lock(session, index, "words")
+    forget_encoder(
+        session, index
+    )  # first, as whoever writes vectors holds it first: neither waits for the other in turn
+    session.execute(Lock(index.queue))  # whose rows, and those of the chunks, others lock in an order of their own
+    session.execute(Lock(index.chunks))
     for table in reversed(index.tables):
         session.execute(delete(table))
-    forget_encoder(session, index)
 
 
 def analyze(session: Session, index: SearchIndex) -> None:

@@ -13,10 +13,10 @@ from sqlalchemy import table as named
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import Session
 
+from hybridsearch.changes import note_gone, notify
 from hybridsearch.lexical import relation
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import filled, lock, qualified_name
-from hybridsearch.words import note_gone, notify
 
 KEYS = 1000  # in a row of the change table
 

@@ -9,9 +9,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    ScalarSelect,
+    SmallInteger,
+    Table,
+    Text,
+    and_,
+    cast,
+    exists,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import OID
 
-from hybridsearch.queue import PRESENCE
+PRESENCE = 0x68796270  # "hybp": the class of these locks
+
+_catalog = MetaData(schema="pg_catalog")
+_locks = Table(
+    "pg_locks",
+    _catalog,
+    Column("locktype", Text),
+    Column("database", OID),
+    Column("classid", OID),
+    Column("objid", OID),
+    Column("objsubid", SmallInteger),
+    Column("granted", Boolean),
+)
+_databases = Table("pg_database", _catalog, Column("oid", OID), Column("datname", Text))
 
 
 @dataclass(frozen=True)
@@ -36,3 +67,25 @@ def present(engine: Engine) -> Iterator[Presence]:
             if connection.scalar(select(func.pg_try_advisory_lock(PRESENCE, worker))):
                 break
         yield Presence(worker, connection)
+
+
+def is_present(worker: ColumnElement[int]) -> ColumnElement[bool]:
+    """Return the condition that a worker, by its number, is connected to the database."""
+    return exists().where(_presence(), cast(_locks.c.objid, BigInteger) == worker)
+
+
+def present_workers() -> ScalarSelect[int]:
+    """Return an expression: how many workers are connected to the database."""
+    return select(func.count()).select_from(_locks).where(_presence()).scalar_subquery()
+
+
+def _presence() -> ColumnElement[bool]:
+    """The condition that a lock is a worker's, in this database."""
+    here = select(_databases.c.oid).where(_databases.c.datname == func.current_database()).scalar_subquery()
+    return and_(
+        _locks.c.locktype == "advisory",
+        _locks.c.database == here,
+        _locks.c.classid == cast(PRESENCE, OID),
+        _locks.c.objsubid == 2,
+        _locks.c.granted,
+    )

@@ -13,21 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     ColumnElement,
     FromClause,
-    MetaData,
     Row,
-    ScalarSelect,
     Select,
-    SmallInteger,
     Table,
-    Text,
     and_,
     case,
-    cast,
     delete,
     exists,
     func,
@@ -35,29 +27,17 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.orm import Session
 
+from hybridsearch.changes import note
 from hybridsearch.content import Key, keys_as_rows
 from hybridsearch.model import SearchIndex
+from hybridsearch.presence import is_present
 
-PRESENCE = 0x68796270  # "hybp": the class of the advisory locks by which workers are known
 FIRST_DELAY = 1.0  # seconds; each one after it is four times as long: 1, 4, 16, 64
 LONGEST_DELAY = 600.0
 JITTER = 0.2
 SOON = 1.0  # seconds: when to look again at a document that somebody is about to change
-
-_locks = Table(
-    "pg_locks",
-    MetaData(schema="pg_catalog"),
-    Column("locktype", Text),
-    Column("database", OID),
-    Column("classid", OID),
-    Column("objid", OID),
-    Column("objsubid", SmallInteger),
-    Column("granted", Boolean),
-)
-_databases = Table("pg_database", _locks.metadata, Column("oid", OID), Column("datname", Text))
 
 
 @dataclass(frozen=True)
@@ -87,12 +67,12 @@ def claim(session: Session, index: SearchIndex, *, worker: int, limits: Limits) 
     """Take a batch of documents that are due, the longest waiting first; commit before working on them.
 
     One that was taken before, without success, comes alone: what is wrong with it is then its own. One that has used
-    up its attempts is set aside; its worker ended without a word each time.
+    up its attempts is set aside; its worker ended without a word, unless there is an error.
     """
     queue = index.queue
     now = func.clock_timestamp()
     due: Select[Any] = (
-        select(*index.key_columns(queue), queue.c.attempts)
+        select(*index.key_columns(queue), queue.c.attempts, queue.c.error)
         .where(queue.c.failed_at.is_(None), _is_due(index, now, limits))
         .order_by(queue.c.next_at, *index.key_columns(queue))
         .limit(limits.batch)
@@ -102,7 +82,7 @@ def claim(session: Session, index: SearchIndex, *, worker: int, limits: Limits) 
     for row in rows:
         if row.attempts >= limits.attempts:
             said = f"the worker ended {row.attempts} times while it encoded this document"
-            set_aside(session, index, _key(row), said)
+            set_aside(session, index, _key(row), row.error or said)
     chosen = _together([row for row in rows if row.attempts < limits.attempts])
     keys = [_key(row) for row in chosen]
     if keys:
@@ -110,9 +90,15 @@ def claim(session: Session, index: SearchIndex, *, worker: int, limits: Limits) 
         session.execute(
             update(queue)
             .where(_same(index, given))
-            .values(claimed_by=worker, attempts=queue.c.attempts + 1, next_at=now + seconds(limits.lease))
+            .values(claimed_by=worker, attempts=queue.c.attempts + 1, next_at=now + seconds(limits.lease), error=None)
         )
     return [Claim(_key(row), row.attempts + 1) for row in chosen]
+
+
+def _hold_claims(session: Session, index: SearchIndex, worker: int) -> ColumnElement[bool]:
+    mine = index.queue.c.claimed_by == worker
+    hold(session, index, mine)
+    return mine
 
 
 def _is_due(index: SearchIndex, now: ColumnElement[Any], limits: Limits) -> ColumnElement[bool]:
@@ -131,18 +117,15 @@ def _is_due(index: SearchIndex, now: ColumnElement[Any], limits: Limits) -> Colu
 
 def renew(session: Session, index: SearchIndex, *, worker: int, limits: Limits) -> None:
     """Let the worker keep what it has claimed for another lease."""
-    session.execute(
-        update(index.queue)
-        .where(index.queue.c.claimed_by == worker)
-        .values(next_at=func.clock_timestamp() + seconds(limits.lease))
-    )
+    mine = _hold_claims(session, index, worker)
+    session.execute(update(index.queue).where(mine).values(next_at=func.clock_timestamp() + seconds(limits.lease)))
 
 
 def finish(session: Session, index: SearchIndex, *, worker: int, keys: Sequence[Key]) -> None:
     """Strike documents off the queue, unless they have changed meanwhile or are another worker's."""
     if keys:
-        given = keys_as_rows(index, keys)
-        session.execute(delete(index.queue).where(_same(index, given), index.queue.c.claimed_by == worker))
+        mine = _hold_claims(session, index, worker)
+        session.execute(delete(index.queue).where(mine, _same(index, keys_as_rows(index, keys))))
 
 
 def put_back(
@@ -158,15 +141,15 @@ def put_back(
     """Give claimed documents back, for after `delay` seconds; the attempt is `counted` or not."""
     if keys:
         queue = index.queue
-        given = keys_as_rows(index, keys)
+        mine = _hold_claims(session, index, worker)
         session.execute(
             update(queue)
-            .where(_same(index, given), queue.c.claimed_by == worker)
+            .where(mine, _same(index, keys_as_rows(index, keys)))
             .values(
                 claimed_by=None,
                 error=error,
                 next_at=func.clock_timestamp() + seconds(delay),
-                attempts=queue.c.attempts if counted else func.greatest(queue.c.attempts - 1, 0),
+                attempts=queue.c.attempts if counted else _uncounted(queue),
             )
         )
 
@@ -174,7 +157,7 @@ def put_back(
 def refuse(session: Session, index: SearchIndex, *, worker: int, claim: Claim, error: str, limits: Limits) -> bool:
     """Note why a document could not be encoded: it comes again later, or is set aside (True) at its last attempt."""
     given = keys_as_rows(index, [claim.key])
-    mine = and_(_same(index, given), index.queue.c.claimed_by == worker)
+    mine = and_(_same(index, given), _hold_claims(session, index, worker))
     if claim.attempts >= limits.attempts:
         if session.scalar(select(exists().where(mine))):
             set_aside(session, index, claim.key, error)
@@ -188,56 +171,79 @@ def refuse(session: Session, index: SearchIndex, *, worker: int, claim: Claim, e
 
 
 def set_aside(session: Session, index: SearchIndex, key: Key, error: str) -> None:
-    """Try a document no more, and drop the vectors of its former content: it is found by its words alone."""
-    given = keys_as_rows(index, [key])
-    session.execute(
-        update(index.queue)
-        .where(_same(index, given))
-        .values(claimed_by=None, failed_at=func.clock_timestamp(), error=error)
-    )
-    chunks = index.chunks
+    """Try a document no more, and drop the vectors of its former content: it is found by its words alone.
+
+    One that is `busy` keeps its attempts and comes again soon, to be set aside then.
+    """
+    given, now = keys_as_rows(index, [key]), func.clock_timestamp()
+    later = busy(session, index, [key])
+    when = {"next_at": now + seconds(SOON)} if later else {"failed_at": now}
+    session.execute(update(index.queue).where(_same(index, given)).values(claimed_by=None, error=error, **when))
+    if not later:
+        chunks = index.chunks
+        same = and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
+        session.execute(delete(chunks).where(same))
+
+
+def busy(session: Session, index: SearchIndex, keys: Sequence[Key]) -> set[Key]:
+    """Return those whose chunks a transaction of the application's has just deleted, which may be open for long.
+
+    The chunks of the others stay locked.
+    """
+    if not keys:
+        return set()
+    given, chunks = keys_as_rows(index, keys), index.chunks
+    names = [given.c[name] for name in index.key_names]
     same = and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
-    session.execute(delete(chunks).where(same))
+    held = select(chunks.c.id, *names).join_from(given, chunks, same)
+    free = {row.id for row in session.execute(held.with_for_update(of=chunks, skip_locked=True))}
+    return {tuple(row[1:]) for row in session.execute(held) if row.id not in free}
+
+
+def hold(session: Session, index: SearchIndex, which: ColumnElement[bool]) -> None:
+    """Lock places in the queue in the order of their keys: of two who do, neither waits for the other in turn.
+
+    All that a transaction is going to write to, and after the locks of documents and chunks.
+    """
+    keys = index.key_columns(index.queue)
+    session.execute(select(*keys).where(which).order_by(*keys).with_for_update(of=index.queue))
 
 
 def retry(session: Session, index: SearchIndex) -> int:
-    """Let every document that was set aside, or waits after an error, be tried at once; return how many."""
+    """Let every document that was set aside, or waits after an error, be tried at once; return how many.
+
+    One that was never taken has met its error on the way to its words, and goes that way again.
+    """
     queue = index.queue
-    again = update(queue).where(queue.c.error.is_not(None), queue.c.claimed_by.is_(None))
-    return _count(
-        session,
-        again.values(failed_at=None, error=None, attempts=0, next_at=func.clock_timestamp()),
-    )
+    which = and_(queue.c.error.is_not(None), queue.c.claimed_by.is_(None))
+    hold(session, index, which)
+    unread = delete(queue).where(which, queue.c.failed_at.is_not(None), queue.c.attempts == 0)
+    keys = [tuple(row) for row in session.execute(unread.returning(*index.key_columns(queue)))]
+    note(session, index, keys)
+    again = update(queue).where(which)
+    again = again.values(failed_at=None, error=None, attempts=0, next_at=func.clock_timestamp())
+    return len(keys) + _count(session, again)
 
 
 def forget(session: Session, index: SearchIndex) -> int:
     """Strike what was set aside off the queue: found by its words alone, until it changes; return how many."""
-    return _count(session, delete(index.queue).where(index.queue.c.failed_at.is_not(None)))
+    which = index.queue.c.failed_at.is_not(None)
+    hold(session, index, which)
+    return _count(session, delete(index.queue).where(which))
 
 
 def release(session: Session, index: SearchIndex, *, former: int | None = None) -> int:
-    """Free what workers have claimed that are no longer there, or `former` is; return how many documents."""
+    """Free what workers have claimed that are no longer there; return how many documents.
+
+    Also what a worker had claimed as `former`, before it lost its connection: it lives, so no attempt is counted.
+    """
     queue = index.queue
-    present = exists().where(_presence(), cast(_locks.c.objid, BigInteger) == queue.c.claimed_by)
-    freed = update(queue).where(queue.c.claimed_by.is_not(None), or_(~present, queue.c.claimed_by == (former or 0)))
-    return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp()))
-
-
-def present_workers() -> ScalarSelect[int]:
-    """Return an expression: how many workers are connected to the database."""
-    return select(func.count()).select_from(_locks).where(_presence()).scalar_subquery()
-
-
-def _presence() -> ColumnElement[bool]:
-    """The condition that a lock is a worker's, in this database."""
-    here = select(_databases.c.oid).where(_databases.c.datname == func.current_database()).scalar_subquery()
-    return and_(
-        _locks.c.locktype == "advisory",
-        _locks.c.database == here,
-        _locks.c.classid == cast(PRESENCE, OID),
-        _locks.c.objsubid == 2,
-        _locks.c.granted,
-    )
+    mine = queue.c.claimed_by == (former or 0)
+    which = and_(queue.c.claimed_by.is_not(None), or_(~is_present(queue.c.claimed_by), mine))
+    hold(session, index, which)
+    counted = case((mine, _uncounted(queue)), else_=queue.c.attempts)
+    freed = update(queue).where(which)
+    return _count(session, freed.values(claimed_by=None, next_at=func.clock_timestamp(), attempts=counted))
 
 
 def outstanding(session: Session, index: SearchIndex) -> int:
@@ -267,11 +273,15 @@ def _together(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
 
 
 def _key(row: Row[Any]) -> Key:
-    return tuple(row[:-1])
+    return tuple(row[:-2])
 
 
 def _same(index: SearchIndex, given: FromClause) -> ColumnElement[bool]:
     return and_(*(given.c[name] == index.queue.c[name] for name in index.key_names))
+
+
+def _uncounted(queue: Table) -> ColumnElement[int]:
+    return func.greatest(queue.c.attempts - 1, 0)
 
 
 def _count(session: Session, statement: Any) -> int:

@@ -6,15 +6,17 @@ while step_words(begin, articles) or step_vectors(begin, articles, worker=7): ..
 """
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hybridsearch import weights
+from hybridsearch.changes import note_unnoted
 from hybridsearch.deadline import TimedOut
 from hybridsearch.engines import engine_of
-from hybridsearch.errors import EncoderError
+from hybridsearch.errors import DatabaseError, EncoderError
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.queue import SOON, Claim, Limits, claim, finish, put_back, refuse, renew
@@ -48,11 +50,29 @@ def step_vectors(begin: Begin, index: SearchIndex, *, worker: int, limits: Limit
         claims = claim(session, index, worker=worker, limits=limits)
     if not claims:
         return None
+    with _given_back(begin, index, worker, claims):
+        return _encoded(begin, index, worker, limits, claims)
+
+
+@contextmanager
+def _given_back(begin: Begin, index: SearchIndex, worker: int, claims: list[Claim]) -> Iterator[None]:
+    """Give back what was claimed, where this ends by an error: the process lives, and no document is at fault."""
+    try:
+        yield
+    except BaseException:
+        # Where the database is away, the worker does it when it is back.
+        with suppress(SQLAlchemyError, DatabaseError), begin() as session:
+            put_back(session, index, worker=worker, keys=[one.key for one in claims])
+        raise
+
+
+def _encoded(begin: Begin, index: SearchIndex, worker: int, limits: Limits, claims: list[Claim]) -> Page:
     keys = [one.key for one in claims]
     with begin() as session:
         plan = read(session, index, keys)
         finish(session, index, worker=worker, keys=plan.done)
         put_back(session, index, worker=worker, keys=plan.later, delay=SOON)
+        note_unnoted(session, index, plan.stale)
     try:
         beat = _beat(begin, index, worker, limits)
         encoded = encode(index, plan.works, deadline=limits.deadline, beat=beat) if plan.works else Encoded()
@@ -71,10 +91,10 @@ def _written(
     begin: Begin, index: SearchIndex, worker: int, limits: Limits, claims: list[Claim], encoded: Encoded
 ) -> Page:
     with begin() as session:
+        written = write(session, index, encoded, worker=worker)
         for one in claims:
             if error := encoded.errors.get(one.key):
                 refuse(session, index, worker=worker, claim=one, error=str(error), limits=limits)
-        written = write(session, index, encoded, worker=worker) if encoded.chunks else 0
     return Page(written=written)
 
 

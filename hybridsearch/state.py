@@ -107,10 +107,13 @@ def _check_dimensions(session: Session, index: SearchIndex) -> None:
 
 
 def hold_encoder(session: Session, index: SearchIndex) -> None:
-    """Raise EncoderMismatch unless the index is the declared encoder's, and keep it so until the transaction ends."""
-    held = session.scalar(
-        select(filled.c.fingerprint).where(filled.c.name == qualified_name(index)).with_for_update(read=True)
-    )
+    """Raise EncoderMismatch unless the index is the declared encoder's, and keep it so until the transaction ends.
+
+    The first lock that a worker takes, before those of documents, chunks, and places in the queue.
+    """
+    mine = select(filled.c.fingerprint).where(filled.c.name == qualified_name(index)).with_for_update(read=True)
+    # A statement that waited for a rebuild finds that the row is gone, and the next one, the row in its place.
+    held = session.scalar(mine) or session.scalar(mine)
     if held is None:
         raise EncoderMismatch(f'index "{index.name}" was emptied meanwhile: start again')
     if held != index.encoder.fingerprint:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, case, delete, func, insert, null, select, update
 from sqlalchemy.orm import Session
 
 from hybridsearch import weights
@@ -22,7 +22,7 @@ from hybridsearch.encoders import Encoding, checked
 from hybridsearch.encoding import work_of
 from hybridsearch.errors import EncoderError
 from hybridsearch.model import SearchIndex
-from hybridsearch.queue import SOON, finish, put_back
+from hybridsearch.queue import SOON, busy, finish, put_back
 from hybridsearch.sparse_vector import sparse_vector
 from hybridsearch.state import hold_encoder
 
@@ -43,12 +43,14 @@ class Work:
 class Plan:
     """What is to be done of some queued documents.
 
-    `works` wait to be encoded; `done` have their vectors already, or no row any more; `later` are about to change.
+    `works` wait to be encoded; `done` have their vectors already, or no row any more; `later` are about to change, and
+    of these, `stale` are not indexed as they are declared now.
     """
 
     works: Sequence[Work] = ()
     done: Sequence[Key] = ()
     later: Sequence[Key] = ()
+    stale: Sequence[Key] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ class Encoded:
 
 
 def read(session: Session, index: SearchIndex, keys: Sequence[Key]) -> Plan:
-    """Read what is to be encoded of the documents whose words are indexed."""
+    """Read what is to be encoded of the documents whose words are indexed.
+
+    Raises EncoderMismatch if the index is another encoder's.
+    """
+    hold_encoder(session, index)
     given, documents = keys_as_rows(index, keys), index.documents
     width = len(index.key_names)
     rows = session.execute(
@@ -69,24 +75,27 @@ def read(session: Session, index: SearchIndex, keys: Sequence[Key]) -> Plan:
             *(given.c[name] for name in index.key_names),
             documents.c.hash.label("indexed_hash"),
             documents.c.encoded_at.is_not(None).label("is_encoded"),
-            content_hash(index).label("content_hash"),
+            # A hash of no row is null, and a row's key is not.
+            case((index.keys[0].is_not(None), content_hash(index)), else_=null()).label("content_hash"),
             *(column.label(f"field_{place}") for place, column in enumerate(field_columns(index))),
         )
         .select_from(given)
-        .join(documents, and_(*(given.c[name] == documents.c[name] for name in index.key_names)))
+        .outerjoin(documents, and_(*(given.c[name] == documents.c[name] for name in index.key_names)))
         .outerjoin(index.table, index.same_row(given))
     ).all()
-    works, later, done = [], [], set(keys)
+    works: list[Work] = []
+    stale: list[Key] = []
+    done: list[Key] = []
     for row in rows:
         key, (indexed, is_encoded, current) = tuple(row[:width]), row[width : width + 3]
-        if is_encoded:
-            continue
-        done.discard(key)
-        if indexed == current:
+        if is_encoded or indexed is current is None:
+            done.append(key)
+        elif indexed == current:
             works.append(Work(key, indexed, content_of(index, row[width + 3 :])))
-        else:  # its change waits for the first stage
-            later.append(key)
-    return Plan(works, sorted(done, key=keys.index), later)
+        else:  # the first stage comes first
+            stale.append(key)
+    held = busy(session, index, [work.key for work in works])
+    return Plan([work for work in works if work.key not in held], done, [*stale, *held], stale)
 
 
 def encode(
@@ -133,8 +142,8 @@ def write(session: Session, index: SearchIndex, encoded: Encoded, *, worker: int
     hold_encoder(session, index)
     keys = list(encoded.chunks)
     current = _current(session, index, encoded, keys)
-    busy = _busy(session, index, current)
-    writable = [key for key in current if key not in busy]
+    held = busy(session, index, current)
+    writable = [key for key in current if key not in held]
     if writable:
         given, chunks, documents = keys_as_rows(index, writable), index.chunks, index.documents
         session.execute(delete(chunks).where(and_(*(given.c[name] == chunks.c[name] for name in index.key_names))))
@@ -147,8 +156,8 @@ def write(session: Session, index: SearchIndex, encoded: Encoded, *, worker: int
             .values(encoded_at=func.clock_timestamp())
         )
     # What has changed meanwhile was queued anew, and no longer is this worker's.
-    finish(session, index, worker=worker, keys=[key for key in keys if key not in busy])
-    put_back(session, index, worker=worker, keys=sorted(busy, key=keys.index), delay=SOON)
+    finish(session, index, worker=worker, keys=[key for key in keys if key not in held])
+    put_back(session, index, worker=worker, keys=sorted(held, key=keys.index), delay=SOON)
     return len(writable)
 
 
@@ -157,28 +166,14 @@ def _current(session: Session, index: SearchIndex, encoded: Encoded, keys: Seque
     if not keys:
         return []
     given, documents = keys_as_rows(index, keys), index.documents
-    columns = index.key_columns(documents)
     rows = session.execute(
-        select(documents.c.hash, *columns)
+        select(documents.c.hash, *(given.c[name] for name in index.key_names))
         .join_from(given, documents, and_(*(given.c[name] == documents.c[name] for name in index.key_names)))
         .where(documents.c.encoded_at.is_(None))
         .order_by(documents.c.id)
         .with_for_update(of=documents)
     )
     return [tuple(row[1:]) for row in rows if encoded.hashes[tuple(row[1:])] == row[0]]
-
-
-def _busy(session: Session, index: SearchIndex, keys: Sequence[Key]) -> set[Key]:
-    """Those whose chunks a transaction of the application's has just deleted, which may be open for long."""
-    if not keys:
-        return set()
-    given, chunks = keys_as_rows(index, keys), index.chunks
-    columns = index.key_columns(chunks)
-    held = select(chunks.c.id, *columns).join_from(
-        given, chunks, and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
-    )
-    free = {row.id for row in session.execute(held.with_for_update(of=chunks, skip_locked=True))}
-    return {tuple(row[1:]) for row in session.execute(held) if row.id not in free}
 
 
 def _chunks(

@@ -36,7 +36,8 @@ class Watch:
         """Watch a connection while the block runs."""
         driver: Any = connection.connection.dbapi_connection  # also of a detached one
         number = os.dup(driver.fileno())  # a number of our own: the driver's may be another socket's by then
-        self._since[number] = time.monotonic()
+        with self._lock:
+            self._since[number] = time.monotonic()
         try:
             yield
         finally:

@@ -6,7 +6,8 @@ What a query finds by words never waits for an encoder. The rows of the change t
 their words, so a query scores a document either from its row or from the index, and never from both.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnClause,
     ColumnElement,
+    FromClause,
     Select,
+    Table,
     Text,
     and_,
     case,
@@ -27,22 +30,24 @@ from sqlalchemy import (
     literal,
     null,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from hybridsearch.content import Key, content_hash, key_arrays, keys_as_rows, recipe
-from hybridsearch.definition import NOTIFIES
+from hybridsearch.changes import note, note_gone, notify
+from hybridsearch.content import Key, content_hash, keys_as_rows, recipe
 from hybridsearch.engines import engine_of
+from hybridsearch.isolation import culprits, is_of_data, is_unsure, said_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
-from hybridsearch.state import CHANNEL, lock, qualified_name
+from hybridsearch.queue import hold
+from hybridsearch.state import lock
+
+logger = logging.getLogger(__name__)
 
 WORDS = 500  # documents in one transaction
 MANY = 5000  # new rows that are worth a range of postings of their own
-GONE = 1000  # keys in a row of changes
 MOST = 2**31 - 1
 
 
@@ -70,53 +75,64 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
         return None
     if taken.pop((None,) * len(index.key_names), None) is not None:
         note_gone(session, index)
-    seen = _look(session, index, list(taken))
+    try:
+        with session.begin_nested():
+            return _index(session, index, taken)
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+        keys = list(taken)
+        unread = culprits(session, keys, lambda some: _index(session, index, {key: taken[key] for key in some}))
+        if len(unread) == len(keys) > 1 and any(map(is_unsure, unread.values())):
+            raise  # no row's fault
+    return _index(session, index, taken, unread)
+
+
+def _index(
+    session: Session, index: SearchIndex, taken: Mapping[Key, datetime], unread: Mapping[Key, Exception] | None = None
+) -> Page:
+    """Index the words of changed documents; of those that cannot be read nothing stays but an error in the queue."""
+    unread = unread or {}
+    read = _look(session, index, [key for key in taken if key not in unread])
+    seen = _distinct(taken, [*read, *_unread(session, index, list(unread))])
     changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
     gone = [one for one in seen if one.hash is None]
-    _remove(session, index, [one.number for one in [*changed, *gone] if one.number is not None])
-    _forget(session, index, [one.key for one in gone])
+    same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
+    # Documents, then chunks, then places in the queue, each in one order with whoever writes vectors: neither waits for
+    # the other in turn.
+    _lock(session, index, _numbers([*changed, *gone, *same]))
+    _remove(session, index, _numbers([*changed, *gone]))
+    _unencode(session, index, _numbers(same))
     _add(session, index, changed)
     _distrust(session, index, changed)
-    _queue(session, index, taken, [one.key for one in changed], again=True)
-    same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
-    _unencode(session, index, [one.number for one in same if one.number is not None])
-    _queue(session, index, taken, [one.key for one in same], again=False)
+    _drop(session, index, index.chunks, gone)
+    hold(session, index, _of(index, index.queue, [*changed, *gone, *same]))
+    _drop(session, index, index.queue, gone)
+    _queue(session, index, taken, changed, again=True)
+    _queue(session, index, taken, same, again=False)
+    _set_aside(session, index, taken, unread)
     return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
 
 
 def fill_words(session: Session, index: SearchIndex) -> int:
     """Number and index many new rows at once, in one bounded step; return how many, 0 where fewer than MANY are new.
 
-    Their change rows stay: what those find is that the words are done, and the vectors are not.
+    Their change rows stay: what those find is that the words are done, and the vectors are not. None where one of the
+    rows cannot be read: the steps of `index_words` find it.
     """
     lock(session, index, "words")
     new = select(index.keys[0]).join_from(index.table, index.documents, index.same_row(index.documents), isouter=True)
     some = new.where(index.documents.c.id.is_(None)).limit(MANY).subquery()
     if (session.scalar(select(func.count()).select_from(some)) or 0) < MANY:
         return 0
-    return engine_of(index).fill(session, index, recipe(index))
-
-
-def note(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
-    """Note keys as changed, as the triggers do."""
-    if keys:
-        arrays = dict(zip(index.key_names, key_arrays(index, keys), strict=True))
-        session.execute(insert(index.changes).values(arrays))
-
-
-def note_gone(session: Session, index: SearchIndex) -> bool:
-    """Note the keys of documents that have no row any more; return whether there are any."""
-    documents = index.documents
-    row = exists(select(literal(1)).select_from(index.table).where(index.same_row(documents)))
-    arrays = [func.array_agg(key) for key in index.key_columns(documents)]
-    gone = select(*arrays).where(~row).group_by(documents.c.id // GONE)
-    noted = insert(index.changes).from_select(list(index.key_names), gone).returning(index.changes.c.id)
-    return bool(session.scalars(noted).all())
-
-
-def notify(session: Session, index: SearchIndex) -> None:
-    """Wake the workers when the transaction is committed, unless `hybridsearch.notify` is off."""
-    session.execute(select(func.pg_notify(CHANNEL, qualified_name(index))).where(text(NOTIFIES)))
+    try:
+        with session.begin_nested():
+            return engine_of(index).fill(session, index, recipe(index))
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+        logger.warning("%s: the rows are indexed step by step: %s", index.name, said_of(error))
+        return 0
 
 
 def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetime]:
@@ -152,6 +168,27 @@ def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Se
     return [_Seen(tuple(row[:width]), *row[width:]) for row in rows]
 
 
+def _unread(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Seen]:
+    """Rows that cannot be read, as if they were gone."""
+    if not keys:
+        return []
+    given, documents = keys_as_rows(index, keys), index.documents
+    same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
+    names = [given.c[name] for name in index.key_names]
+    rows = session.execute(select(*names, documents.c.id).join_from(given, documents, same, isouter=True))
+    return [_Seen(tuple(row[:-1]), None, "", row[-1], None, False) for row in rows]
+
+
+def _distinct(taken: Iterable[Key], seen: Iterable[_Seen]) -> list[_Seen]:
+    """Each row, and each document without one, once, under the key that was noted last.
+
+    Keys may be equal in PostgreSQL, by their type or collation (citext), and not in Python.
+    """
+    by_key = {one.key: one for one in seen}
+    noted = [by_key[key] for key in taken]
+    return list({one.version or one.number or one.key: one for one in noted}.values())
+
+
 def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
     given, documents = keys_as_rows(index, keys), index.documents
     names = [given.c[name] for name in index.key_names]
@@ -177,8 +214,11 @@ def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
     )
 
 
+def _numbers(seen: Iterable[_Seen]) -> list[int]:
+    return [one.number for one in seen if one.number is not None]
+
+
 def _lock(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-    """Lock documents, in one order with whoever writes vectors: neither waits for the other in turn."""
     documents = index.documents
     session.execute(select(documents.c.id).where(documents.c.id.in_(numbers)).order_by("id").with_for_update())
 
@@ -186,7 +226,6 @@ def _lock(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
 def _unencode(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
     """Note of documents that their vectors are not there."""
     if numbers:
-        _lock(session, index, numbers)
         documents = index.documents
         there = and_(documents.c.id.in_(numbers), documents.c.encoded_at.is_not(None))
         session.execute(update(documents).where(there).values(encoded_at=None))
@@ -194,17 +233,19 @@ def _unencode(session: Session, index: SearchIndex, numbers: Sequence[int]) -> N
 
 def _remove(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
     if numbers:
-        _lock(session, index, numbers)
         engine_of(index).remove(session, index, numbers)
 
 
-def _forget(session: Session, index: SearchIndex, keys: Sequence[Key]) -> None:
-    """Drop chunks and places in the queue of documents without a row."""
-    if keys:
-        given = keys_as_rows(index, keys)
-        for table in (index.chunks, index.queue):
-            same = and_(*(given.c[name] == table.c[name] for name in index.key_names))
-            session.execute(delete(table).where(same))
+def _drop(session: Session, index: SearchIndex, table: Table, seen: Sequence[_Seen]) -> None:
+    """Drop chunks, or places in the queue, of documents."""
+    if seen:
+        session.execute(delete(table).where(_of(index, table, seen)))
+
+
+def _of(index: SearchIndex, table: FromClause, seen: Sequence[_Seen]) -> ColumnElement[bool]:
+    """The condition that a row of a companion is of one of these."""
+    given = keys_as_rows(index, [one.key for one in seen])
+    return and_(*(given.c[name] == table.c[name] for name in index.key_names))
 
 
 def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> None:
@@ -251,10 +292,10 @@ def _version(index: SearchIndex) -> ColumnElement[str]:
 
 
 def _queue(
-    session: Session, index: SearchIndex, since: dict[Key, datetime], keys: Iterable[Key], *, again: bool
+    session: Session, index: SearchIndex, since: Mapping[Key, datetime], seen: Sequence[_Seen], *, again: bool
 ) -> None:
     """Let documents wait for their vectors; `again` gives one that waits, or was set aside, a fresh start."""
-    rows = [{**dict(zip(index.key_names, key, strict=True)), "queued_at": since[key]} for key in keys]
+    rows = [{**dict(zip(index.key_names, one.key, strict=True)), "queued_at": since[one.key]} for one in seen]
     if not rows:
         return
     statement = upsert(index.queue)
@@ -267,9 +308,26 @@ def _queue(
             else_=statement.excluded.queued_at,
         )
         statement = statement.on_conflict_do_update(
-            index_elements=names, set_={**fresh, "queued_at": since_, "failed_at": None}
+            index_elements=names,
+            set_={**fresh, "queued_at": since_, "failed_at": None} | {name: statement.excluded[name] for name in names},
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=names)
     session.execute(statement, rows)
     notify(session, index)
+
+
+def _set_aside(
+    session: Session, index: SearchIndex, since: Mapping[Key, datetime], unread: Mapping[Key, Exception]
+) -> None:
+    """Leave errors in the queue, of rows that were never taken for their vectors: so `retry` knows them."""
+    rows = [
+        {
+            **dict(zip(index.key_names, key, strict=True)),
+            "queued_at": since[key],
+            "error": f"its words cannot be indexed: {said_of(error)}: change the row, or mend what reads it and retry",
+        }
+        for key, error in unread.items()
+    ]
+    if rows:
+        session.execute(insert(index.queue).values(failed_at=func.clock_timestamp()), rows)

@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 POLL = 5.0  # seconds between looks where nothing is notified
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # seconds before the next attempt, where the server or the encoder is away
 UPKEEP = 12  # polls between looks at what can wait
+GRACE = 5.0  # seconds: of the 10 that Docker gives a process to end
 SWEEP = 1.0  # seconds between looks at what merges have left: the server counts it so often
 REBUILD = 3600.0  # seconds between attempts to build an HNSW index
 STUCK = 4  # calls of an encoder that never returned: only a new process gets rid of them
@@ -276,11 +277,18 @@ class Worker:
 
 @contextmanager
 def running(
-    engine: Engine, indexes: Sequence[SearchIndex], *, limits: Limits | None = None, poll: float = POLL
+    engine: Engine,
+    indexes: Sequence[SearchIndex],
+    *,
+    limits: Limits | None = None,
+    poll: float = POLL,
+    grace: float = GRACE,
 ) -> Iterator[Worker]:
-    """Run a worker in a background thread for as long as the block runs; it finishes its batch at the end.
+    """Run a worker in a background thread for as long as the block runs; it has `grace` seconds to finish its batch.
 
-    What ends it before is logged as an error; the block goes on.
+    The end of the block waits for that, in an async lifespan the event loop with it. A batch that takes longer is
+    written if the process is there until then, or left to another worker. What ends the worker before is logged as an
+    error; the block goes on.
     """
     worker = Worker(engine, indexes, limits=limits, poll=poll)
 
@@ -296,4 +304,6 @@ def running(
         yield worker
     finally:
         worker.stop()
-        thread.join()
+        thread.join(grace)
+        if thread.is_alive():
+            logger.warning("a batch took longer than %g s: the worker is left behind, and ends with the process", grace)

@@ -41,7 +41,7 @@ def test_a_worker_behind_a_bad_network_loses_nothing(tables: Engine) -> None:
 
 
 def test_a_worker_gives_up_a_connection_that_does_not_answer(tables: Engine) -> None:
-    limits = Limits(deadline=20, lease=60, attempts=1000, patience=2)
+    limits = Limits(deadline=20, lease=60, patience=2)
     with proxied(tables.url) as (proxy, address):
         quick = address.set(query={"options": QUICK})
         with nursery(quick, limits, HYBRIDSEARCH_TEST_DELAY="0.02") as workers:
@@ -56,7 +56,7 @@ def test_a_worker_gives_up_a_connection_that_does_not_answer(tables: Engine) -> 
 
 
 def test_a_worker_whose_network_stalls_for_good_is_not_waited_for(tables: Engine) -> None:
-    limits = Limits(deadline=20, lease=4, attempts=1000)
+    limits = Limits(deadline=20, lease=4)
     with (
         proxied(tables.url) as (proxy, address),
         nursery(address.set(query={"options": QUICK}), limits, HYBRIDSEARCH_TEST_DELAY="0.02") as cut,

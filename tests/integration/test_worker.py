@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,27 @@ def test_a_committed_row_is_found_by_words_and_meaning_soon_after(
     assert HybridSearch(shop.index).search(session, "purple sofa")[0].ranks == {"dense": 1, "lexical": 1}
     session.commit()
     assert differences(engine, shop.index) == 0
+
+
+def test_an_application_that_ends_does_not_wait_long_for_its_workers_batch(
+    shop: SimpleNamespace, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode, begun, may_end = shop.index.encoder.encode_documents, threading.Event(), threading.Event()
+
+    def encode_documents(texts: list[str]) -> object:
+        begun.set()
+        assert may_end.wait(30)
+        return encode(texts)
+
+    shop.index.encoder.encode_documents = encode_documents
+    with running(engine, [shop.index], grace=0.3):
+        assert begun.wait(20)
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 5
+    assert "the worker is left behind" in caplog.text
+    may_end.set()
+    until(lambda: is_drained(engine, shop))  # its batch is written all the same, while the process is there
+    until(lambda: not any(thread.name == "hybridsearch-worker" for thread in threading.enumerate()))
 
 
 def test_a_worker_that_does_its_work_once_leaves_nothing(shop: SimpleNamespace, engine: Engine) -> None:

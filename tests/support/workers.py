@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 from sqlalchemy import URL, Engine, create_engine, func, select, text
@@ -17,14 +18,15 @@ from hybridsearch.queue import Limits, outstanding
 from tests.support.afresh import differences
 from tests.support.command_line import ROOT, environment
 
-PATIENT = Limits(deadline=20.0, lease=60.0, attempts=1000)
+QUICK = Limits(deadline=20.0, lease=60.0)
+PATIENT = replace(QUICK, attempts=1000)
 """For workers that are killed at random: no document may be set aside for it."""
 
 
 class Nursery:
     """Starts workers within milliseconds."""
 
-    def __init__(self, database: URL, limits: Limits = PATIENT, **settings: str) -> None:
+    def __init__(self, database: URL, limits: Limits = QUICK, **settings: str) -> None:
         address = database.render_as_string(hide_password=False)
         figures = (limits.deadline, limits.lease, limits.attempts, limits.patience)
         arguments = (address, *map(str, figures))
@@ -91,7 +93,7 @@ class Nursery:
 
 
 @contextmanager
-def nursery(database: URL, limits: Limits = PATIENT, **settings: str) -> Iterator[Nursery]:
+def nursery(database: URL, limits: Limits = QUICK, **settings: str) -> Iterator[Nursery]:
     """A nursery, whose workers are gone at the end."""
     one = Nursery(database, limits, **settings)
     try:
