@@ -20,12 +20,20 @@ class TimedOut(EncoderError):
 
 
 _late: set[threading.Thread] = set()
+_lock = threading.Lock()
 
 
 def stuck() -> int:
     """Return how many calls were given up and have not returned yet."""
-    _late.difference_update([thread for thread in _late if not thread.is_alive()])
-    return len(_late)
+    return _given_up()
+
+
+def _given_up(*threads: threading.Thread) -> int:
+    """Add threads that are given up, forget those that have ended meanwhile, and count."""
+    with _lock:
+        _late.update(threads)
+        _late.difference_update([thread for thread in _late if not thread.is_alive()])
+        return len(_late)
 
 
 def within(seconds: float | None, call: Callable[[], T], name: str) -> T:
@@ -45,7 +53,7 @@ def within(seconds: float | None, call: Callable[[], T], name: str) -> T:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        _late.add(thread)
+        _given_up(thread)
         raise TimedOut(f"{name} did not return within {seconds:g} s: mend it, or give it more time (--deadline)")
     if errors:
         raise errors[0]
