@@ -14,8 +14,8 @@ import hashlib
 import hmac
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hybridsearch.errors import QueryError
@@ -27,11 +27,15 @@ MOST_BYTES = 1_000_000  # unpacked
 
 @dataclass(frozen=True)
 class Entry:
-    """A document of the list: the columns of its key as PostgreSQL writes them, its score, its rank in each leg."""
+    """A document of the list: the columns of its key as PostgreSQL writes them, its score, its rank in each leg.
+
+    `others` is what else the ranking said of it, by name. It does not travel.
+    """
 
     key: tuple[str, ...]
     score: float
     ranks: tuple[int | None, ...]
+    others: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
