@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ClauseElement, ColumnElement, Select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from hybridsearch.answer import answer
 from hybridsearch.asking import Anything, Asking, AsyncAnything, Question
-from hybridsearch.cursor import Cursor, digest, read
+from hybridsearch.cursor import digest, read
 from hybridsearch.errors import QueryError
 from hybridsearch.facets import Count, Facet, Over, checked_facets, facets
 from hybridsearch.hits import Hits
@@ -26,7 +26,7 @@ from hybridsearch.limits import limited
 from hybridsearch.model import SearchIndex
 from hybridsearch.observation import Watch
 from hybridsearch.options import Options, Plan, refuse
-from hybridsearch.paging import HitPage, first_page, following_page
+from hybridsearch.paging import HitPage, checked, first_page, following_page
 from hybridsearch.query import Query
 from hybridsearch.similar import LEGS, duplicates, identities, others, query_of
 from hybridsearch.state import qualified_name
@@ -133,8 +133,9 @@ class Browsing(Asking):
             return first_page(session, self._asked(plan), query, plan, watch, name, secret)
 
         def following(session: Session, query: Query, plan: Plan, watch: Watch) -> HitPage:
-            cursor = _checked(read(after, secret), _name(self.index, text, options))
-            if left_out := _left_out(self.index, text, plan, cursor):
+            legs = plan.legs or [leg for leg in self.index.legs if not isinstance(text, Query) or text.has(leg)]
+            cursor = checked(self.index, read(after, secret), _name(self.index, text, options), legs)
+            if left_out := [leg for leg in legs if leg not in cursor.legs]:  # broken or late on the first page
                 watch.lose("list", f"the list was ranked without {' and '.join(left_out)}")
             return following_page(session, self._asked(plan), query, plan, watch, cursor, secret)
 
@@ -146,13 +147,13 @@ class Browsing(Asking):
 
     def _facets(self, text: str | Query, by: Any, over: Over, options: Options) -> Question[Counts]:
         refuse("facets", options, "snippet", "suggest")
-        plan, checked = self.plan(**options), checked_facets(self.index, by, over)
+        plan, counted = self.plan(**options), checked_facets(self.index, by, over)
 
         def work(session: Session, query: Query, plan: Plan, watch: Watch) -> Counts:
             if over == "fused":
                 query, plan = self._ready(session, query, plan, watch)
             with watch.stage("query"), limited(session, watch.left):
-                counts = Counts(facets(session, self._asked(plan), query, plan, checked, over))
+                counts = Counts(facets(session, self._asked(plan), query, plan, counted, over))
             counts.degraded = watch.degraded
             return counts
 
@@ -175,18 +176,6 @@ class Browsing(Asking):
         return Question("recommend", plan, lambda watch: (Query(), plan), work)
 
 
-def _left_out(index: SearchIndex, text: str | Query, plan: Plan, cursor: Cursor) -> list[str]:
-    """The legs that were to be searched and are not in a list, since they were broken or late."""
-    wanted = plan.legs or [leg for leg in index.legs if not isinstance(text, Query) or text.has(leg)]
-    return [leg for leg in wanted if leg not in cursor.legs]
-
-
-def _checked(cursor: Cursor, name: str) -> Cursor:
-    if cursor.digest != name:
-        raise QueryError("this cursor is of another query, or of other options: give the ones that it came from")
-    return cursor
-
-
 def _name(index: SearchIndex, text: str | Query, options: Options) -> str:
     """The digest of a query and of what changes its ranking."""
     given = [text] if isinstance(text, str) else [text.text, _numbers(text.dense), _numbers(text.sparse)]
@@ -203,7 +192,7 @@ def _written(value: Any) -> Any:
     if isinstance(value, Mapping):
         return [(name, _written(value[name])) for name in sorted(value, key=str)]
     expression = getattr(value, "expression", value)
-    if isinstance(expression, ColumnElement) or hasattr(expression, "__clause_element__"):
+    if isinstance(expression, ClauseElement) or hasattr(expression, "__clause_element__"):
         compiled = expression.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
         return str(compiled), sorted(compiled.params.items()), getattr(value, "weight", None)
     return list(value) if isinstance(value, list | tuple) else value

@@ -13,9 +13,11 @@ from sqlalchemy import ARRAY, ColumnElement, Integer, Select, Text, cast, func, 
 from sqlalchemy.orm import Session
 
 from hybridsearch.answer import complete, in_time, read
-from hybridsearch.cursor import Cursor, Entry, write
+from hybridsearch.cursor import Cursor, Entry, unusable, write
+from hybridsearch.errors import QueryError
 from hybridsearch.fusion import DOUBLE, rank_name
 from hybridsearch.hits import Hits
+from hybridsearch.keys import as_key
 from hybridsearch.limits import limited
 from hybridsearch.model import SearchIndex
 from hybridsearch.observation import Watch
@@ -67,6 +69,17 @@ def following_page(
             page.extend(read(session, index, query, frozen(index, cursor.legs, shown), watch, where))
     complete(session, index, query, plan, watch, page, cursor.legs)
     return page
+
+
+def checked(index: SearchIndex, cursor: Cursor, name: str, legs: Sequence[str]) -> Cursor:
+    """Return a cursor of the query of this `name`, ranked by some of the legs; raise QueryError for any other."""
+    if cursor.digest != name or not set(cursor.legs) <= set(legs):
+        raise QueryError("this cursor is of another query, or of other options: give the ones that it came from")
+    try:
+        entries = tuple(replace(entry, key=as_key(index, entry.key)) for entry in cursor.entries)
+        return replace(cursor, entries=entries)
+    except ValueError as error:
+        raise unusable() from error
 
 
 def frozen(index: SearchIndex, legs: Sequence[str], entries: Sequence[Entry]) -> Select[Any]:
