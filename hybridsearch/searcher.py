@@ -5,12 +5,14 @@ hits = search.search(session, "forgot my password", limit=10, where=Article.lang
 hits = await search.search_async(async_session, "forgot my password")
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from hybridsearch.answer import answer
@@ -28,6 +30,7 @@ from hybridsearch.query import Query
 from hybridsearch.ranking import ranking
 from hybridsearch.rerank import Scorer
 from hybridsearch.rerank import rerank as reordered
+from hybridsearch.sessions import run_async
 from hybridsearch.template import as_text
 
 
@@ -95,6 +98,11 @@ class HybridSearch(Browsing, Explaining):
         """
         with explained(self.index):
             return refresh(session, self.index)
+
+    async def refresh_async(self, session: AsyncSession, /) -> Page:
+        """Do the same on an AsyncSession; documents are encoded in a thread, so the event loop goes on."""
+        await asyncio.to_thread(getattr, self.index.encoder, "fingerprint")  # the first may read the model
+        return await run_async(self.index, session, cast("Callable[[Anything], Page]", self.refresh))
 
     def _search(self, text: str | Query, rerank: Rerank | None, options: Options) -> Question[Hits]:
         plan = self.plan(**options)
