@@ -6,10 +6,10 @@ Usually the legs, their fusion and the documents are one statement. When that ta
 them apart, each leg is a statement of its own: one that takes too long is left out, and the others are fused.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Float, Select, cast, column, func, literal, select
+from sqlalchemy import ColumnElement, Float, Select, cast, column, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,7 @@ from hybridsearch.ranking import fused, leg_names, legs
 from hybridsearch.suggestion import suggest
 
 DOUBLE = Float(53)
+Answer = TypeVar("Answer")
 
 
 def answer(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> Hits:
@@ -34,37 +35,73 @@ def answer(session: Session, index: SearchIndex, query: Query, plan: Plan, watch
 
     Raises StatementTimeout where no leg answers in time.
     """
-    hits = _hits(session, index, query, plan, watch)
-    watch.hits = len(hits)
-    ranks = {name: [hit.ranks[name] for hit in hits if name in hit.ranks] for name in leg_names(index, query, plan)}
-    watch.ranked = {name: len(of_leg) for name, of_leg in ranks.items()}
-    watch.deepest = {name: max(of_leg) for name, of_leg in ranks.items() if of_leg}
-    _beside(session, index, query, plan, watch, hits)
+
+    def whole() -> Hits:
+        return Hits(hit_of(row) for row in session.execute(*prepared(index, query, plan)))
+
+    def of(ranked: Select[Any]) -> Hits:
+        return read(session, index, query, ranked.limit(plan.limit), watch)
+
+    hits = in_time(session, index, query, plan, watch, whole, of)
+    complete(session, index, query, plan, watch, hits, leg_names(index, query, plan))
     return hits
 
 
-def _hits(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> Hits:
+def in_time(
+    session: Session,
+    index: SearchIndex,
+    query: Query,
+    plan: Plan,
+    watch: Watch,
+    whole: Callable[[], Answer],
+    of: Callable[[Select[Any]], Answer],
+) -> Answer:
+    """Return what the `whole` statement gives, or, where it takes too long, what comes of the legs that answer.
+
+    Raises StatementTimeout where none does.
+    """
     names = leg_names(index, query, plan)
     if not plan.apart:
         share = 0.5 if len(names) > 1 else 1.0  # the other half is for the legs one by one
         try:
             with watch.stage("query"), limited(session, watch.left and watch.left * share):
-                return Hits(hit_of(row) for row in session.execute(*prepared(index, query, plan)))
+                return whole()
         except StatementTimeout:
             if len(names) == 1:
                 raise
     found = _apart(session, index, query, plan, watch)
-    if not any(found.values()):
-        return Hits()
     frozen = {name: _frozen(index, rows) for name, rows in found.items()}
-    # What keeps a leg of the chunks from answering would keep the chunks from being read.
-    chunks = {"leg dense", "leg sparse"}.isdisjoint(watch.lost)
     with watch.stage("query"), limited(session, watch.left):
-        return _read(session, index, query, fused(index, frozen, plan).limit(plan.limit), chunks)
+        return of(fused(index, frozen, plan))
 
 
-def _read(session: Session, index: SearchIndex, query: Query, ranked: Select[Any], chunks: bool = True) -> Hits:
-    return Hits(hit_of(row) for row in session.execute(documents(index, ranked, query, chunks=chunks)))
+def read(
+    session: Session,
+    index: SearchIndex,
+    query: Query,
+    ranked: Select[Any],
+    watch: Watch,
+    where: ColumnElement[bool] | None = None,
+) -> Hits:
+    """Return the documents of a ranking that `where` holds for.
+
+    With their chunks, unless these are what a leg has waited for in vain.
+    """
+    chunks = {"leg dense", "leg sparse"}.isdisjoint(watch.lost)
+    statement = documents(index, ranked, query, chunks=chunks)
+    return Hits(hit_of(row) for row in session.execute(statement if where is None else statement.where(where)))
+
+
+def complete(
+    session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch, hits: Hits, legs: Sequence[str]
+) -> None:
+    """Note what the legs have found, and add to the hits what is said beside them."""
+    watch.hits = len(hits)
+    ranks = {name: [hit.ranks[name] for hit in hits if name in hit.ranks] for name in legs}
+    watch.ranked = {name: len(of_leg) for name, of_leg in ranks.items()}
+    watch.deepest = {name: max(of_leg) for name, of_leg in ranks.items() if of_leg}
+    _beside(session, index, query, plan, watch, hits)
+    hits.degraded = watch.degraded
 
 
 def _apart(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> dict[str, Sequence[Any]]:

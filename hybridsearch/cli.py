@@ -3,9 +3,9 @@
 hybridsearch search "red chair" --app shop.models
 """
 
+import logging
 import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
@@ -32,6 +32,7 @@ from hybridsearch.display_explain import explanations_table, why_not_table
 from hybridsearch.encoders.onnx_export import export_onnx
 from hybridsearch.evaluation import evaluate
 from hybridsearch.keys import typed
+from hybridsearch.observation import SearchRecord
 from hybridsearch.schema import migrate as apply_migrations
 from hybridsearch.searcher import HybridSearch
 from hybridsearch.segmentation import jieba_words
@@ -45,6 +46,7 @@ app = typer.Typer(
 encoders = typer.Typer(help="Encoders: export a model.", no_args_is_help=True)
 app.add_typer(encoders, name="encoder")
 app.add_typer(upkeep)
+logging.getLogger("hybridsearch.asking").addHandler(logging.NullHandler())  # the commands say it themselves
 USAGE_ERROR: Any = typer.BadParameter.__base__  # its home differs between releases of typer
 
 
@@ -72,18 +74,15 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search an index: rank, document, score, and the rank in each leg."""
-    searcher = HybridSearch(choose(find_indexes(app), index))
-    begun = time.perf_counter()
-    encoded = searcher.encode(query)
-    encoding = time.perf_counter() - begun
+    records: list[SearchRecord] = []
+    searcher = HybridSearch(choose(find_indexes(app), index), on_search=records.append)
     with connected(database) as engine, Session(engine) as session:
-        begun = time.perf_counter()
-        hits = searcher.search(session, encoded, limit=limit)
-        querying = time.perf_counter() - begun
+        hits = searcher.search(session, query, limit=limit)
         if as_json:
             print_json(hits_as_json(hits, searcher.index))
         else:
-            console.print(hits_table(query, hits, searcher.index, encoding, querying))
+            console.print(hits_table(query, hits, searcher.index, records[0]))
+    _say(hits.degraded, hits.suggestion and f"did you mean: {hits.suggestion}")
 
 
 @app.command()
@@ -101,17 +100,18 @@ def explain(
     """Show what the scores of the hits are made of, or why a document is not among them."""
     searcher = HybridSearch(choose(find_indexes(app), index))
     key = None if document is None else typed(searcher.index, document)
-    encoded = searcher.encode(query)
     with connected(database) as engine, Session(engine) as session:
         if key is not None:
-            missed = searcher.why_not(session, encoded, key, limit=limit)
+            missed = searcher.why_not(session, query, key, limit=limit)
             print_json(missed.to_dict()) if as_json else console.print(why_not_table(query, missed))
+            _say(missed.degraded)
             return
-        found = searcher.explain(session, encoded, limit=limit)
+        found = searcher.explain(session, query, limit=limit)
         if as_json:
             print_json([one.to_dict() for one in found])
         else:
             console.print(explanations_table(query, found, searcher.index))
+    _say(found.degraded)
 
 
 @encoders.command()
@@ -173,6 +173,12 @@ def main() -> None:
         _fail(str(error))
     except DBAPIError as error:
         _fail("the server says: " + str(error.orig).partition("\n")[0])
+
+
+def _say(*lines: str | None) -> None:
+    """Write what is beside a result, if there is anything, to standard error: the result stays what it is."""
+    for line in filter(None, lines):
+        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
 
 
 def _fail(message: str) -> NoReturn:

@@ -7,7 +7,9 @@ from ending. `stuck` says how many there are.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from hybridsearch.errors import EncoderError
@@ -20,12 +22,33 @@ class TimedOut(EncoderError):
 
 
 _late: set[threading.Thread] = set()
+_lock = threading.Lock()
+
+Join = Callable[[threading.Thread, float], object]
+_join: ContextVar[Join] = ContextVar("join", default=threading.Thread.join)
+
+
+@contextmanager
+def joining(join: Join) -> Iterator[None]:
+    """Let this context wait for its calls in another way: as an event loop does, which goes on meanwhile."""
+    former = _join.set(join)
+    try:
+        yield
+    finally:
+        _join.reset(former)
 
 
 def stuck() -> int:
     """Return how many calls were given up and have not returned yet."""
-    _late.difference_update([thread for thread in _late if not thread.is_alive()])
-    return len(_late)
+    return _given_up()
+
+
+def _given_up(*threads: threading.Thread) -> int:
+    """Add threads that are given up, forget those that have ended meanwhile, and count."""
+    with _lock:
+        _late.update(threads)
+        _late.difference_update([thread for thread in _late if not thread.is_alive()])
+        return len(_late)
 
 
 def within(seconds: float | None, call: Callable[[], T], name: str) -> T:
@@ -43,9 +66,9 @@ def within(seconds: float | None, call: Callable[[], T], name: str) -> T:
 
     thread = threading.Thread(target=run, name=f"{name} within {seconds:g} s", daemon=True)
     thread.start()
-    thread.join(seconds)
+    _join.get()(thread, seconds)
     if thread.is_alive():
-        _late.add(thread)
+        _given_up(thread)
         raise TimedOut(f"{name} did not return within {seconds:g} s: mend it, or give it more time (--deadline)")
     if errors:
         raise errors[0]

@@ -14,6 +14,7 @@ from hybridsearch.explanation import Explanation
 from hybridsearch.freshness import Failure
 from hybridsearch.hits import Hit
 from hybridsearch.model import SearchIndex
+from hybridsearch.observation import SearchRecord
 from hybridsearch.page import Page
 from hybridsearch.status import Status
 
@@ -45,11 +46,12 @@ def filling(console: Console, name: str, rows: int | None, waiting: int = 0) -> 
         yield advance
 
 
-def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, encoding: float, querying: float) -> Table:
-    """Return hits as a table; `encoding` and `querying` in seconds."""
+def hits_table(query: str, hits: Sequence[Hit], index: SearchIndex, record: SearchRecord) -> Table:
+    """Return hits as a table; the record of the search says what took how long."""
+    encoding = record.stages.get("encode", 0.0)
     table = Table(
         title=Text(repr(query)),  # a str would be read as markup
-        caption=f"encoding {encoding * 1000:.1f} ms, SQL {querying * 1000:.1f} ms",
+        caption=f"encoding {encoding * 1000:.1f} ms, SQL {(record.seconds - encoding) * 1000:.1f} ms",
         title_justify="left",
         caption_justify="left",
     )

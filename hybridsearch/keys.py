@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Integer, SmallInteger, and_, literal
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, SmallInteger, String, Uuid, and_, literal
 
 from hybridsearch.errors import QueryError
 from hybridsearch.model import SearchIndex
@@ -33,6 +33,21 @@ def typed(index: SearchIndex, text: str) -> tuple[Any, ...]:
     if len(parts) != len(index.keys):
         raise QueryError(f"document {text!r} has {len(parts)} key columns: give {_names(index)}, joined by commas")
     return tuple(_parsed(column, part.strip()) for column, part in zip(index.keys, parts, strict=True))
+
+
+def as_key(index: SearchIndex, texts: Sequence[str]) -> tuple[str, ...]:
+    """Return a key as PostgreSQL writes it; raise ValueError for what is none.
+
+    What is no number, UUID or text is left to the server, which knows how it writes it.
+    """
+    return tuple(_as_written(column, text) for column, text in zip(index.keys, texts, strict=True))
+
+
+def _as_written(column: Column[Any], text: str) -> str:
+    if isinstance(column.type, Uuid):
+        return str(uuid.UUID(text))
+    plain = isinstance(column.type, Integer | String) and column.type.python_type in (int, str)
+    return str(_parsed(column, text)) if plain else text
 
 
 def is_key(columns: Sequence[Any], key: Sequence[Any]) -> ColumnElement[bool]:

@@ -41,7 +41,8 @@ class Loss:
 class WhyNot:
     """The `stage` that lost a document, the `reason` as a sentence, and what became of it in each leg.
 
-    `rank` and `score` are those in the whole fused list, None where no leg has it as a candidate.
+    `rank` and `score` are those in the whole fused list, None where no leg has it as a candidate. `degraded` says what
+    of the search was left undone, and why.
     """
 
     key: Mapping[str, Any]
@@ -50,6 +51,7 @@ class WhyNot:
     legs: Mapping[str, Loss]
     rank: int | None = None
     score: float | None = None
+    degraded: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -25,7 +25,8 @@ class SearchRecord:
 
     `ranked` counts the documents of each leg among those that were read: the hits, or for a reranker more; `deepest` is
     the last rank in the leg that any of them has, no more than `candidates`. `lost` names the stages that were left
-    undone, `error` is the class of the exception that the search ended in.
+    undone, `error` is the class of the exception that the search ended in. `method` is what was called: search, page,
+    facets, recommend (similar_to as well), explain or why_not.
     """
 
     index: str
@@ -36,6 +37,7 @@ class SearchRecord:
     lost: tuple[str, ...]
     error: str | None
     deepest: Mapping[str, int] = field(default_factory=dict)
+    method: str = "search"
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Watch:
 
     index: str
     deadline: float | None = None
+    method: str = "search"
     stages: dict[str, float] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     """The stages that were left undone, and why."""
@@ -90,13 +93,17 @@ class Watch:
 
 @contextmanager
 def watching(
-    index: str, deadline: float | None, told: Callable[[SearchRecord], object] | None, **attributes: Any
+    index: str,
+    deadline: float | None,
+    told: Callable[[SearchRecord], object] | None,
+    method: str = "search",
+    **attributes: Any,
 ) -> Iterator[Watch]:
     """Watch a search in a span, and tell of it at the end; what the listener raises is logged."""
-    watch = Watch(index, deadline)
+    watch = Watch(index, deadline, method)
     error: str | None = None
     try:
-        with span("search", index=index, **attributes) as current:
+        with span(method, index=index, **attributes) as current:
             yield watch
             if current is not None:
                 _describe(current, watch)
@@ -118,6 +125,7 @@ def _tell(told: Callable[[SearchRecord], object], watch: Watch, error: str | Non
         lost=tuple(watch.lost),
         error=error,
         deepest=dict(watch.deepest),
+        method=watch.method,
     )
     try:
         told(record)

@@ -112,6 +112,13 @@ def plan(index: SearchIndex, settings: Settings, options: Options) -> Plan:
     )
 
 
+def refuse(method: str, options: Options, *names: str) -> None:
+    """Raise QueryError for an option that a method has no use for, unless it asks for nothing."""
+    for name in names:
+        if options.get(name):
+            raise QueryError(f"{method} has no {name}: leave it out")
+
+
 def checked_count(name: str, count: Any) -> int:
     """Return a number of documents, `limit` or `candidates`; raise QueryError outside 1 to 1,000."""
     if isinstance(count, bool) or not isinstance(count, int):

@@ -30,15 +30,20 @@ class Patience:
         self._since = 0.0
         self._lock = threading.Lock()
 
-    def ask(self, seconds: float | None, call: Callable[[], T], name: str) -> T:
-        """Return what the call returns within so many seconds; raise EncoderError, or what it raises."""
+    def ask(
+        self, seconds: float | None, call: Callable[[], T], name: str, kept: Callable[[], T | None] = lambda: None
+    ) -> T:
+        """Return what the call returns within so many seconds; raise EncoderError, or what it raises.
+
+        While nothing is asked, what is `kept` of an earlier answer is returned, if there is any.
+        """
         if seconds is None:
             return call()
-        with self._lock:
-            if self._failed >= self._failures and self._clock() - self._since < self._pause:
+        if self._is_left_alone():
+            found = within(seconds, kept, f"the cache of {name}")
+            if found is None:
                 raise EncoderError(f"{name} failed {self._failed} times in a row, and is left alone for a while")
-            if self._failed >= self._failures:
-                self._since = self._clock()  # this one tries; the others wait for what becomes of it
+            return found
         try:
             result = within(seconds, call, name)
         except Exception as error:
@@ -50,3 +55,13 @@ class Patience:
         with self._lock:
             self._failed = 0
         return result
+
+    def _is_left_alone(self) -> bool:
+        """Whether nothing is asked now. After the pause one call is, and the others see what becomes of it."""
+        with self._lock:
+            if self._failed < self._failures:
+                return False
+            if self._clock() - self._since < self._pause:
+                return True
+            self._since = self._clock()
+            return False

@@ -31,7 +31,11 @@ class Settings(BaseSettings):
     """Characters; a longer query is refused."""
 
     cursor_secret: str = "hybridsearch"
-    """What cursors of pages are signed with; the same in all processes that serve one search."""
+    """What cursors of pages are signed with; the same in all processes that serve one search.
+
+    The default is public: with it, whoever asks may sign a list of his own. He sees nothing that the filter and the
+    role's rights would not show, but a service that shows cursors to strangers sets a secret.
+    """
 
     syntax: Syntax = "web"
     """What a text may say: "web" has "phrases", -exclusions and prefix*; "plain" takes every character as it stands."""

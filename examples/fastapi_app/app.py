@@ -23,7 +23,7 @@ from examples.fastapi_app.gate import Full, Gate
 from examples.fastapi_app.schemas import Answer, Counted, Problem, Why
 from examples.fastapi_app.settings import ShopSettings
 from examples.shop.models import Product, products
-from hybridsearch import Facet, HybridSearch, HybridSearchError, QueryError, SearchRecord, StatementTimeout
+from hybridsearch import Facet, HybridSearch, HybridSearchError, QueryError, SearchRecord, Settings, StatementTimeout
 from hybridsearch.connect import sqlalchemy_url
 from hybridsearch.worker import running
 
@@ -37,23 +37,28 @@ def log(record: SearchRecord) -> None:
     )
 
 
-search = HybridSearch(products, on_search=log)
-
-
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings = ShopSettings()  # type: ignore[call-arg]  # from the environment
     engine = create_async_engine(
         sqlalchemy_url(settings.database_url), pool_size=settings.pool, max_overflow=0, pool_timeout=settings.patience
     )
-    app.state.settings = settings
     app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
     app.state.gate = Gate(settings.pool, settings.waiting, settings.patience)
-    await asyncio.to_thread(search.encode, "the first encoding loads the model")
+    app.state.search = HybridSearch(products, settings=Settings(deadline=settings.deadline), on_search=log)
+    await asyncio.to_thread(warm, app.state.search)
     gc.freeze()  # what is loaded stays: no collection needs to look through it, for tens of milliseconds, again
     with working(settings) if settings.worker == "thread" else nullcontext():
         yield
     await engine.dispose()
+
+
+def warm(search: HybridSearch) -> None:
+    """Load the model: the first encoding does. Without it the service starts as well, and answers by words."""
+    try:
+        search.encode("the first encoding loads the model")
+    except HybridSearchError:
+        logger.warning("the encoder is not there yet", exc_info=True)
 
 
 @contextmanager
@@ -65,12 +70,19 @@ def working(settings: ShopSettings) -> Iterator[None]:
     engine.dispose()
 
 
+async def searching(request: Request) -> HybridSearch:
+    """The search, which all requests share, with the deadline that the service has for each."""
+    found: HybridSearch = request.app.state.search
+    return found
+
+
 async def session(request: Request) -> AsyncIterator[AsyncSession]:
     """A session for one request, once there is a place for it."""
     async with request.app.state.gate.place(), request.app.state.sessions() as opened:
         yield opened
 
 
+Search = Annotated[HybridSearch, Depends(searching)]
 Opened = Annotated[AsyncSession, Depends(session)]
 Text = Annotated[
     str,
@@ -120,14 +132,13 @@ Chosen = Annotated[Any, Depends(chosen)]
 
 
 @app.get("/search")
-async def find(opened: Opened, request: Request, q: Text, where: Chosen, limit: Limit = 10) -> Answer:
+async def find(search: Search, opened: Opened, q: Text, where: Chosen, limit: Limit = 10) -> Answer:
     """Products for a text, best first; "phrases", -exclusions and prefix* are understood."""
-    deadline = request.app.state.settings.deadline
-    return Answer.of(await search.search_async(opened, q, limit=limit, where=where, snippet=True, deadline=deadline))
+    return Answer.of(await search.search_async(opened, q, limit=limit, where=where, snippet=True))
 
 
 @app.get("/products/{key}/similar", responses={404: {"model": Problem, "description": "There is no such product"}})
-async def similar(opened: Opened, key: Key, where: Chosen, limit: Limit = 10) -> Answer:
+async def similar(search: Search, opened: Opened, key: Key, where: Chosen, limit: Limit = 10) -> Answer:
     """Products like one, by its vectors; no text is encoded."""
     if await opened.get(Product, key) is None:
         raise HTTPException(404, f"there is no product {key}")
@@ -135,7 +146,7 @@ async def similar(opened: Opened, key: Key, where: Chosen, limit: Limit = 10) ->
 
 
 @app.get("/facets")
-async def facets(opened: Opened, q: Text, where: Chosen) -> dict[str, list[Counted]]:
+async def facets(search: Search, opened: Opened, q: Text, where: Chosen) -> dict[str, list[Counted]]:
     """How many of the products found there are of each brand, and at which price."""
     by = {"brand": Facet(Product.brand), "price": Facet(Product.price, ranges=PRICES)}
     counted = await search.facets_async(opened, q, by=by, where=where)
@@ -143,7 +154,7 @@ async def facets(opened: Opened, q: Text, where: Chosen) -> dict[str, list[Count
 
 
 @app.get("/explain")
-async def explain(opened: Opened, q: Text, where: Chosen, limit: Limit = 3) -> list[Why]:
+async def explain(search: Search, opened: Opened, q: Text, where: Chosen, limit: Limit = 3) -> list[Why]:
     """What the scores are made of: for those who run the shop."""
     return [Why.of(one) for one in await search.explain_async(opened, q, limit=limit, where=where)]
 

@@ -39,6 +39,10 @@ class LRU:
 
     def get(self, fingerprint: str, text: str) -> QueryEncoding | None:
         """Return the encoding, now the one used last, or None."""
+        return self.near(fingerprint, text)
+
+    def near(self, fingerprint: str, text: str) -> QueryEncoding | None:
+        """Do the same in this process's memory alone: nothing is waited for."""
         with self._lock:
             found = self._entries.get((fingerprint, text))
             if found is not None:
@@ -65,14 +69,28 @@ class QueryCache:
     def __init__(self, encoder: Encoder, *, size: int = 1024, store: LRU | None = None) -> None:
         self.encoder = encoder
         self._store = LRU(size) if store is None else store
+        self._known = False
+
+    def fingerprint(self) -> str:
+        """Return the encoder's fingerprint; the first time it may read the model, or ask a service."""
+        found = self.encoder.fingerprint
+        self._known = True
+        return found
+
+    def near(self, text: str) -> QueryEncoding | None:
+        """Return the encoding if it is in memory, else None: nothing is waited for."""
+        return self._store.near(self.encoder.fingerprint, text) if self._known else None
+
+    def get(self, text: str) -> QueryEncoding | None:
+        """Return the encoding if it is kept, in memory or elsewhere, else None."""
+        return self._store.get(self.fingerprint(), text)
 
     def encode(self, text: str) -> QueryEncoding:
         """Return the encoding of a query. Raises what the encoder raises, and EncoderError for a wrong encoding."""
-        fingerprint = self.encoder.fingerprint
-        found = self._store.get(fingerprint, text)
+        found = self.get(text)
         if found is None:
             found = one(checked(self.encoder, self.encoder.encode_queries([text]), 1))
-            self._store.put(fingerprint, text, found)
+            self._store.put(self.fingerprint(), text, found)
         return found
 
 

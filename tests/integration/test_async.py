@@ -1,6 +1,7 @@
 """The same search on an AsyncSession, by either driver, is the same answer."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from random import Random
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from hybridsearch import HybridSearch, Query, QueryError, SchemaMissing, ServerUnreachable
 from hybridsearch.backfill import backfill
+from hybridsearch.page import Page
 from tests.support.encoders import WordHashEncoder
 from tests.support.models import articles, fill
 
@@ -74,8 +76,6 @@ def test_the_ranking_composes_on_an_async_session(shop: Any, session: Session, d
 
 
 def test_the_event_loop_goes_on_while_the_text_is_encoded(shop: Any, database: URL) -> None:
-    import threading
-
     loop_went_on = threading.Event()
 
     class WaitingEncoder(WordHashEncoder):
@@ -139,6 +139,35 @@ def test_the_event_loop_is_kept_for_short_turns(
         return [after - before for before, after in pairwise(beats)]
 
     assert max(run(database, DRIVERS[0], work)) < 0.05  # seconds
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_refresh_is_that_of_a_session_and_the_event_loop_goes_on(engine: Engine, database: URL, driver: str) -> None:
+    loop_went_on = threading.Event()
+
+    class WaitingEncoder(WordHashEncoder):
+        def encode_documents(self, texts: Any) -> Any:
+            assert loop_went_on.wait(10), "the event loop stood still"
+            return super().encode_documents(texts)
+
+    shop = articles(encoder=WaitingEncoder())
+    fill(engine, shop)
+    search = HybridSearch(shop.index)
+
+    async def work(session: AsyncSession) -> Any:
+        refreshing = asyncio.ensure_future(search.refresh_async(session))
+        while not (refreshing.done() or shop.index.encoder.encoded):
+            await asyncio.sleep(0.01)
+            loop_went_on.set()
+        page = await refreshing
+        await session.commit()
+        return page, plain(await search.search_async(session, "red chair"))
+
+    page, hits = run(database, driver, work)
+    assert page == Page(written=4)
+    with Session(engine) as session:
+        assert plain(search.search(session, "red chair")) == hits
+        assert search.refresh(session) == Page()
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

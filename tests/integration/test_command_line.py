@@ -127,6 +127,39 @@ def test_explain_says_what_became_of_a_document(shop: URL) -> None:
     assert refusal("explain", "chair", *APP, "--document", "x", database=shop) == "document key 'x': id is a int"
 
 
+@pytest.fixture
+def broken(tmp_path: Path, shop: URL) -> Path:
+    """A folder with the same application, whose encoder fails at queries."""
+    (tmp_path / "broken.py").write_text(
+        "from tests.support.encoders import BrokenEncoder\nfrom tests.support.models import articles\n"
+        "index = articles(encoder=BrokenEncoder('raises')).index\n"
+    )
+    return tmp_path
+
+
+def test_a_broken_encoder_leaves_the_words_and_a_line_that_says_so(shop: URL, broken: Path) -> None:
+    said = 'answered by words alone: encoder "word-hash" failed: ZeroDivisionError'
+    for arguments in (("search", "red chair"), ("explain", "red chair"), ("explain", "red chair", "--document", "2")):
+        command = (*arguments, "--app", "broken")
+        done = run(*command, database=shop, folder=broken, COLUMNS="140")
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+        assert done.stderr.startswith(said)
+        assert "lexical" in done.stdout
+        done = run(*command, "--json", database=shop, folder=broken)
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+        assert done.stderr.startswith(said)
+        assert json.loads(done.stdout)
+    hits = json.loads(run("search", "red chair", "--app", "broken", "--json", database=shop, folder=broken).stdout)
+    assert {tuple(hit["ranks"]) for hit in hits} == {("lexical",)}
+
+
+def test_unknown_words_are_put_right(shop: URL) -> None:
+    for form in ((), ("--json",)):
+        done = run("search", "red chiar [/b]", *APP, *form, database=shop, COLUMNS="140")
+        assert (done.returncode, done.stderr) == (0, "did you mean: red chair [/b]\n")
+        assert "Red chair" in done.stdout
+
+
 def test_status_prints_a_table_and_json(shop: URL) -> None:
     assert "article" in run("status", *APP, database=shop, COLUMNS="200").stdout
     (figures,) = json.loads(run("status", *APP, "--json", database=shop).stdout)

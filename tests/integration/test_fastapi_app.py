@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from benchmarks.load import drive
 from examples.fastapi_app.gate import Full, Gate
 from examples.shop.models import Product
 from tests.support.http_service import ROOT, served
+from tests.support.locks import locked
 from tests.support.small_shop import fill
 
 
@@ -158,6 +160,41 @@ def test_without_a_database_it_says_that_it_is_not_available(shop: URL) -> None:
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "503 the search is not available\n"
+
+
+BROKEN = """
+import examples.shop.models as shop
+
+def fail(texts):
+    raise ConnectionError("the encoder is away")
+
+shop.products.encoder.encode_queries = fail
+from examples.fastapi_app.app import app
+"""
+
+
+def test_it_starts_and_answers_by_words_while_the_encoder_is_away(shop: URL, tmp_path: Path) -> None:
+    (tmp_path / "broken_shop.py").write_text(BROKEN)
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with served("broken_shop:app", shop, SHOP_DEADLINE="60", PYTHONPATH=paths) as address:
+        answer = httpx.get(f"{address}/search", params={"q": "laptop bag"}).json()
+        assert answer["hits"]
+        assert answer["degraded"] is True
+        assert {tuple(hit["ranks"]) for hit in answer["hits"]} == {("lexical",)}
+        assert httpx.get(f"{address}/facets", params={"q": "laptop bag"}).json()["brand"]
+        assert set(httpx.get(f"{address}/explain", params={"q": "laptop bag"}).json()[0]["legs"]) == {"lexical"}
+        like = httpx.get(f"{address}/products/{answer['hits'][0]['id']}/similar").json()
+        assert (len(like["hits"]), like["degraded"]) == (10, False)
+
+
+def test_every_endpoint_that_searches_has_the_deadline(shop: URL) -> None:
+    engine = create_engine(shop)
+    with served("examples.fastapi_app.app:app", shop, SHOP_DEADLINE="0.5") as address:
+        key = httpx.get(f"{address}/search", params={"q": "bag", "limit": 1}).json()["hits"][0]["id"]
+        with locked(engine, "product_chunk, product_posting"):
+            for path in ("/search?q=bag", "/facets?q=bag", "/explain?q=bag", f"/products/{key}/similar"):
+                assert httpx.get(f"{address}{path}", timeout=60).status_code == 504
+    engine.dispose()
 
 
 def test_the_gate_lets_in_as_many_as_there_are_places() -> None:

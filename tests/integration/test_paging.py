@@ -2,18 +2,23 @@
 
 import asyncio
 import base64
+import hmac
+import json
+import zlib
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import URL, Engine, delete, insert, update
+from sqlalchemy import URL, Engine, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from hybridsearch import Boost, HybridSearch, Query, QueryError, Settings
 from hybridsearch.backfill import backfill
+from hybridsearch.cursor import SIGNATURE
 from tests.support.keyed import SHAPES, Shape, declare
 from tests.support.models import articles
 
@@ -195,6 +200,124 @@ def test_a_changed_cursor_is_refused(shop: SimpleNamespace, session: Session, da
     changed = base64.urlsafe_b64encode(bytes(raw)).decode().rstrip("=")
     with pytest.raises(QueryError, match="this is no cursor of ours, or it was changed"):
         shop.search.page(session, "red chair", after=changed)
+
+
+@pytest.mark.parametrize("written", ["text", "values", "exists"])
+def test_a_condition_of_any_kind_is_the_same_query_again(shop: SimpleNamespace, session: Session, written: str) -> None:
+    def where(least: int) -> Any:
+        """Made anew, as each request does."""
+        return {
+            "text": text(f"article.id > {least}"),
+            "values": text("article.id > :least").bindparams(least=least),
+            "exists": select(shop.Article.id).where(shop.Article.id > least).exists(),
+        }[written]
+
+    first = shop.search.page(session, "red chair", limit=5, where=where(9))
+    second = shop.search.page(session, "red chair", limit=5, where=where(9), after=first.next)
+    assert len({*ids(first), *ids(second)}) == 10
+    with pytest.raises(QueryError, match="of another query"):
+        shop.search.page(session, "red chair", limit=5, where=where(8), after=first.next)
+
+
+# The default secret is public: whoever knows it may sign what he likes
+
+
+def content_of(after: str) -> list[Any]:
+    raw = base64.urlsafe_b64decode(after + "=" * (-len(after) % 4))
+    return json.loads(zlib.decompress(raw[SIGNATURE:]))
+
+
+def forged(content: Any) -> str:
+    packed = zlib.compress(json.dumps(content).encode())
+    signature = hmac.digest(Settings().cursor_secret.encode(), packed, "sha256")[:SIGNATURE]
+    return base64.urlsafe_b64encode(signature + packed).decode().rstrip("=")
+
+
+def test_what_is_signed_by_hand_is_read(shop: SimpleNamespace, session: Session) -> None:
+    after = shop.search.page(session, "red chair", limit=5).next
+    again = shop.search.page(session, "red chair", limit=5, after=forged(content_of(after)))
+    assert ids(again) == ids(shop.search.page(session, "red chair", limit=5, after=after))
+
+
+ENTRY = [["7"], 0.5, [1, None]]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [["x"], 0.5, [1, 1]], [["99999999999"], 0.5, [1, 1]], [[7], 0.5, [1, 1]], [[], 0.5, [1, 1]],
+        [["7", "8"], 0.5, [1, 1]], ["7", 0.5, [1, 1]], [[None], 0.5, [1, 1]], [["7\0"], 0.5, [1, 1]],
+        [["\ud800"], 0.5, [1, 1]], [["7"], float("nan"), [1, 1]], [["7"], float("inf"), [1, 1]],
+        [["7"], 10**400, [1, 1]], [["7"], "0.5", [1, 1]], [["7"], None, [1, 1]], [["7"], True, [1, 1]],
+        [["7"], 0.5, [1]], [["7"], 0.5, []], [["7"], 0.5, [1, 1, 1]], [["7"], 0.5, [0, 1]], [["7"], 0.5, [2**31, 1]],
+        [["7"], 0.5, ["1", 1]], [["7"], 0.5, [True, 1]], [["7"], 0.5, 1], [["7"], 0.5], [], None, 7, {},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_forged_entry_is_refused(shop: SimpleNamespace, session: Session, entry: Any) -> None:
+    content = content_of(shop.search.page(session, "red chair", limit=5).next)
+    for entries in ([entry], [ENTRY, entry]):
+        content[-1] = entries
+        with pytest.raises(QueryError, match="this is no cursor of ours, or it was changed"):
+            shop.search.page(session, "red chair", after=forged(content))
+    content[-1] = [ENTRY]
+    assert ids(shop.search.page(session, "red chair", after=forged(content))) == [7]  # the transaction goes on
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (1, []), (1, ["dense", "dense"]), (1, ["sparse", "lexical"]), (1, ["dense", "x\"y"]), (1, "dense"),
+        (1, [["dense"], "lexical"]), (1, None), (2, -1), (2, 0), (2, "5"), (2, 1e9), (2, True), (3, 1), (3, None),
+        (4, 7), (4, {}), (0, None), (0, ["x"]), (0, 7),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_forged_list_is_refused(shop: SimpleNamespace, session: Session, place: int, value: Any) -> None:
+    content = content_of(shop.search.page(session, "red chair", limit=5).next)
+    content[place] = value
+    with pytest.raises(QueryError, match=r"this is no cursor of ours|this cursor is of another query"):
+        shop.search.page(session, "red chair", after=forged(content))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_is_forged_is_a_page_or_an_error_of_ours(
+    shop: SimpleNamespace, session: Session, data: st.DataObject
+) -> None:
+    content = content_of(shop.search.page(session, "red chair", limit=5).next)
+    content[-1] = data.draw(
+        st.lists(st.tuples(st.lists(json_values, max_size=2), json_values, json_values) | json_values)
+    )
+    with suppress(QueryError):
+        assert shop.search.page(session, "red chair", after=forged(content)) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_forged_keys_of_every_shape(engine: Engine, session: Session, shape: Shape) -> None:
+    declared = declare(shape)
+    if shape.schema:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f'create schema "{shape.schema}"')
+    declared.Base.metadata.create_all(engine)
+    session.add_all(declared.rows())
+    session.commit()
+    backfill(engine, declared.index)
+    search = HybridSearch(declared.index)
+    content = content_of(search.page(session, "red chair", limit=1).next)
+    content[-1] = [[["no such key"] * len(shape.columns), 0.5, [1, 1]]]
+    if shape.name == "text":
+        assert search.page(session, "red chair", after=forged(content)) == []
+    else:
+        with pytest.raises(QueryError, match="this is no cursor of ours"):
+            search.page(session, "red chair", after=forged(content))
 
 
 def test_a_cursor_is_short_enough_for_an_address(shop: SimpleNamespace, session: Session) -> None:

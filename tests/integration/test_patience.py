@@ -3,20 +3,21 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, Engine, create_engine, func, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from hybridsearch import EncoderError, EncoderMismatch, HybridSearch, QueryError, Rerank, Settings, StatementTimeout
 from hybridsearch.backfill import backfill
 from hybridsearch.patience import Patience
+from hybridsearch.query_cache import SharedStore
 from tests.support.encoders import BREAKAGES, BrokenEncoder, WordHashEncoder
+from tests.support.locks import hopeless, locked
 from tests.support.models import TEXTS, articles, fill
 
 LONG = 30.0  # seconds: nobody has waited as long as this who kept a deadline
@@ -51,43 +52,6 @@ def shop(engine: Engine) -> SimpleNamespace:
 
 def ids(hits: list[Any]) -> list[int]:
     return [hit.document.id for hit in hits]
-
-
-@contextmanager
-def locked(engine: Engine, table: str) -> Iterator[None]:
-    """Nobody can read the table meanwhile: whoever tries, waits."""
-    with engine.begin() as connection:
-        connection.execute(text(f"lock table {table} in access exclusive mode"))
-        yield
-        connection.rollback()
-
-
-@contextmanager
-def hopeless(engine: Engine, table: str) -> Iterator[None]:
-    """The same, and a statement that waits for the table is cancelled at once, as by a limit of time.
-
-    Which statements are cut off does not depend on how fast the machine is.
-    """
-    stop = threading.Event()
-    waiting = text("select pid, waitstart from pg_locks where not granted and waitstart is not null")
-
-    def cancel() -> None:
-        done: set[Any] = set()
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            while not stop.wait(0.01):
-                new = {(row.pid, row.waitstart) for row in connection.execute(waiting)} - done
-                done |= new
-                for pid, _ in new:
-                    connection.execute(select(func.pg_cancel_backend(pid)))
-
-    with locked(engine, table):
-        thread = threading.Thread(target=cancel)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
 
 
 # The encoder
@@ -154,6 +118,42 @@ def test_after_the_pause_one_call_tries_again() -> None:
     now[0] = 10.0
     assert patience.ask(1.0, lambda: "fine", "it") == "fine"
     assert patience.ask(1.0, lambda: "fine", "it") == "fine"
+
+
+def test_while_it_is_left_alone_what_is_remembered_is_searched_whole(shop: SimpleNamespace, session: Session) -> None:
+    whole = shop.search.search(session, "red chair")
+    shop.index.encoder.broken = "raises"
+    for _ in range(3):
+        assert shop.search.search(session, "blue table", deadline=LONG).degraded
+    assert "left alone for a while" in shop.search.search(session, "blue table", deadline=LONG).degraded
+    again = shop.search.search(session, "red chair", deadline=LONG)
+    assert again.degraded is None
+    assert again == whole
+
+
+def test_what_is_remembered_needs_no_thread(shop: SimpleNamespace, session: Session) -> None:
+    shop.search.search(session, "red chair")
+    started: list[str] = []
+    threading.setprofile(lambda frame, event, argument: started.append(threading.current_thread().name))
+    try:
+        assert shop.search.search(session, "red chair", deadline=LONG).degraded is None
+        assert not [name for name in started if "word-hash" in name]
+        assert shop.search.search(session, "blue table", deadline=LONG).degraded is None
+        assert [name for name in started if "word-hash" in name]
+    finally:
+        threading.setprofile(None)
+
+
+def test_what_another_process_has_encoded_is_found_while_the_encoder_is_left_alone(
+    shop: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    HybridSearch(shop.index, store=SharedStore(engine)).encode("red chair")
+    other = HybridSearch(shop.index, store=SharedStore(engine))
+    shop.index.encoder.broken = "raises"
+    for _ in range(3):
+        assert other.search(session, "blue table", deadline=LONG).degraded
+    assert "left alone" in other.search(session, "blue table", deadline=LONG).degraded
+    assert other.search(session, "red chair", deadline=LONG).degraded is None
 
 
 # The legs
