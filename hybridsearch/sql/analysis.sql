@@ -144,8 +144,9 @@ begin
         select pair, count(*)::integer from hybridsearch.bigrams(content) as pair where unspaced group by pair
         union all
         select code, count(*)::integer
-        from hybridsearch.codes(content) as code
-        where coded and not exists (select from word where word.term = code)
+        -- offset: codes is inlined, and the words would be looked through for each run anew
+        from (select code from hybridsearch.codes(content) as code where coded offset 0) as found
+        where not exists (select from word where word.term = code)
         group by code;
 end
 $$;

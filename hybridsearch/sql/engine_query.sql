@@ -42,13 +42,16 @@ as $$
 declare
     above float8 := 0; below float8 := highest; middle float8;
     count_above float8 := greatest(held, want + 1); count_below float8 := 0.5;
+    -- In pieces: what to subtract from a piece is made in a fifth of the time.
+    pieces constant vector[] := array(select subvector(x, 2000 * piece + 1, 2000) from unnest(sums) as x, generate_series(0, 7) as piece);
     cut vector; found int8;
 begin
     for i in 1..20 loop
         middle := above + (below - above)
             * least(0.65, greatest(0.15, ln(count_above / (want * 1.2 + 0.5)) / ln(count_above / count_below)));
-        cut := hybridsearch.constant(hybridsearch.as_real(base + middle));
-        select sum(bit_count(binary_quantize(x - cut))) into found from unnest(sums) as x;
+        cut := array_fill(hybridsearch.as_real(base + middle), array[500])::vector;
+        cut := cut || cut || cut || cut;
+        select sum(bit_count(binary_quantize(x - cut))) into found from unnest(pieces) as x;
         if found >= want then
             above := middle;
             count_above := found;
@@ -65,16 +68,18 @@ $$;
 comment on function hybridsearch.threshold(vector[], float8, float8, float8, float8) is
     'Where to cut sums over documents, so that about so many are above it';
 
--- The places of the ones in the bits of a range, from 1: in pieces of 500, whose text is split at them.
+-- The places of the ones in the bits of a range, from 1: in pieces of 2,000, whose text is split at them. (Behind the last
+-- one comes a gap, too: what it adds up to is beyond the piece.)
 create or replace function hybridsearch.ones(bits bit varying)
 returns table (place int4)
 language sql immutable parallel safe
 begin atomic
-    select (j * 500 + sum(length(f.gap) + 1) over (partition by j order by f.o))::int4
-    from generate_series(0, 31) as j,
-         lateral (select substring(bits from j * 500 + 1 for 500) as part offset 0) as g,
-         lateral (select u.gap, u.o, count(*) over () as n from string_to_table(g.part::text, '1') with ordinality as u(gap, o)) as f
-    where bit_count(bits) > 0 and bit_count(g.part) > 0 and f.o < f.n;
+    select (piece * 2000 + f.upto)::int4
+    from generate_series(0, 7) as piece,
+         lateral (select substring(bits from piece * 2000 + 1 for 2000) as part offset 0) as g,
+         lateral (select sum(octet_length(u.gap) + 1) over (rows unbounded preceding) as upto
+                  from string_to_table(g.part::text, '1') as u(gap)) as f
+    where bit_count(bits) > 0 and bit_count(g.part) > 0 and f.upto <= 2000;
 end;
 comment on function hybridsearch.ones(bit varying) is 'The places of the ones in the bits of a range, from 1';
 

@@ -93,9 +93,11 @@ begin
         select array_agg(z.term), array_agg(z.frequency), sum(z.frequency::float8), max(z.most)
         into found.words, found.frequencies, found.length, most
         from (select x.term, sum(x.weight * x.times)::real as frequency, max(x.times) as most
-              from (select given.weight, to_tsvector(config, given.content) as vector, given.content
-                    from unnest(weights, contents) as given(weight, content)
-                    where given.content is not null
+              from (select v.weight, v.content, v.vector, tsvector_to_array(v.vector) as known
+                    from (select given.weight, given.content, to_tsvector(config, given.content) as vector
+                          from unnest(weights, contents) as given(weight, content)
+                          where given.content is not null
+                          offset 0) as v
                     offset 0) as given
               cross join lateral (
                   select word.lexeme, given.weight, cardinality(word.positions)
@@ -103,7 +105,7 @@ begin
                   union all
                   select code.term, given.weight, count(*)::int4
                   from hybridsearch.codes(given.content) as code(term)
-                  where code.term <> all (tsvector_to_array(given.vector))
+                  where code.term <> all (given.known)
                   group by code.term) as x(term, weight, times)
               group by x.term) as z;
     elsif plain and cardinality(contents) = 1 then

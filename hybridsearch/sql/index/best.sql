@@ -48,7 +48,7 @@ declare
     want float8; held float8; tries int := 0;
     threshold float8; cut vector;
     cd int4[]; cs real[];                               -- candidates by falling sum, and their sums
-    taken int; done int; least_score float8;
+    taken int; done int; least_score float8; wanted int4[];
     od int4[]; os float8[]; {{key_variables:best}}      -- the best by falling score: number, score, key
 begin
     if cardinality(allowed) = 0 and not unnumbered then
@@ -286,24 +286,26 @@ begin
         end if;
         taken := coalesce(cardinality(cd), 0);
         least_score := 0;
-        if taken > 2 * k + 20 and not everything then
-            taken := k + k / 5 + 5;
+        if taken > k and not everything then
+            -- Those that could reach what the k-th sum is worth at least; a few more than k, where that bound is a weak one.
+            select least(count(*), greatest(2 * k, k + 50)) into taken
+            from unnest(cs) as x
+            where (x + lift * 1e-6) * high >= (cs[k] - lift * 1e-6 - slack) * low;
         end if;
         -- 8. Their exact scores, the best first, until no sum that is left could reach the k-th score.
         done := 0;
         loop
+            wanted := cd[done + 1 : taken];
+            if done = 0 and pd is not null then     -- those that are pending; an allowed one may be above, too
+                wanted := wanted || array(select u.document
+                                          from unnest(pd, pf) as u(document, frequency)
+                                          where u.frequency > 0 and (allowed is null or u.document in (select unnest(allowed))));
+            end if;
             with chosen as materialized (
-                select c.document, {{companion_keys:d}}, d.length::float8 as length,
+                select d.id as document, {{companion_keys:d}}, d.length::float8 as length,
                        greatest(stored.k1 * (1 - stored.b + stored.b * d.length / stored.average), 1e-30) as norm
-                from (select u.document
-                      from unnest(cd[done + 1 : taken]) as u(document)
-                      union         -- those that are pending; an allowed one may be above, too
-                      select u.document
-                      from unnest(pd, pf) as u(document, frequency)
-                      where done = 0 and u.frequency > 0 and (allowed is null or u.document in (select unnest(allowed)))) as c
-                join {{document}} as d on d.id = c.document
-                join {{table}} as m on {{same_row:m,d}}
-                where c.document <> all(stale)
+                from {{document}} as d
+                where d.id = any(wanted) and d.id <> all(stale)
             ),
             hit as (
                 -- tf behind weight = tf / (tf + norm). The weight went through float4 twice: within that error, the
@@ -363,18 +365,21 @@ begin
             )
             select array_agg(z.document), array_agg(z.score), {{companion_key_arrays:z}}, min(z.score)
             into od, os, {{key_names:best}}, least_score
-            from (select x.document, x.score, {{companion_keys:y}}
-                  from (select h.document,
-                               sum(h.w * h.frequency / (h.frequency + k1 * (1 - b + b * h.length / average)) order by h.w, h.frequency) as score
-                        from hit as h
-                        where h.frequency > 0
-                        group by h.document) as x
-                  join (select l.document, {{companion_keys:l}} from chosen as l
+            from (select x.*
+                  from (select x.document, x.score, {{companion_keys:y}}
+                        from (select h.document,
+                                     sum(h.w * h.frequency / (h.frequency + k1 * (1 - b + b * h.length / average)) order by h.w, h.frequency) as score
+                              from hit as h
+                              where h.frequency > 0
+                              group by h.document) as x
+                        join (select l.document, {{companion_keys:l}} from chosen as l
+                              union all
+                              select * from unnest(live, {{key_names:live}})) as y on y.document = x.document
                         union all
-                        select * from unnest(live, {{key_names:live}})) as y on y.document = x.document
-                  union all
-                  select before.* from unnest(od, os, {{key_names:best}}) as before where done > 0
-                  order by score desc, {{companion_keys}}
+                        select before.* from unnest(od, os, {{key_names:best}}) as before where done > 0
+                        order by score desc, {{companion_keys}}) as x
+                  -- Looked up in this order, until k are there.
+                  cross join lateral (select from {{table}} as m where {{same_row:m,x}} limit 1) as there
                   limit k) as z;
             done := taken;
             if coalesce(cardinality(od), 0) < k then
