@@ -4,6 +4,14 @@
 --
 -- Columns and values are quoted here and nowhere else; what a value means is up to the column's type.
 
+-- What was given, as a message repeats it.
+create or replace function hybridsearch.shortened(given text)
+returns text
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+return case when length(given) > 100 then left(given, 100) || '…' else coalesce(given, 'null') end;
+comment on function hybridsearch.shortened(text) is 'A text of at most a hundred characters, for a message';
+
 -- A column's type without the length, the precision or the domain around it, to which a value would be cut: no price of
 -- numeric(10,2) is at least 9.994 because 9.99 is. A length of -1 also keeps char and bit, which mean char(1) and bit(1),
 -- from being what a char(n) and a bit(n) are called.
@@ -46,7 +54,7 @@ begin
         where attrelid = source and attname = entry.key and attnum > 0 and not attisdropped;
         if not found then
             raise exception using errcode = 'invalid_parameter_value',
-                message = format('filter: %s has no column "%s"', source, entry.key),
+                message = format('filter: %s has no column "%s"', source, hybridsearch.shortened(entry.key)),
                 hint = (select 'its columns are ' || string_agg(attname, ', ' order by attnum)
                         from pg_attribute where attrelid = source and attnum > 0 and not attisdropped);
         elsif entry.value = '{}' then
@@ -79,7 +87,7 @@ declare
 begin
     if sign is null then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('filter on "%s": there is no operator "%s"', name, operator),
+            message = format('filter on "%s": there is no operator "%s"', name, hybridsearch.shortened(operator)),
             hint = 'the operators are eq, ne, lt, lte, gt, gte, contains; an array means any of its values, null that there is none';
     elsif jsonb_typeof(value) = 'null' and sign in ('=', '<>') then
         return subject || case sign when '=' then ' is null' else ' is not null' end;
@@ -125,8 +133,7 @@ begin
     return format('%L::%s', value, type_);
 exception when data_exception or syntax_error_or_access_rule_violation or feature_not_supported then
     raise exception using errcode = 'invalid_parameter_value',
-        message = format('filter on "%s": %s is no %s', name,
-                         coalesce(quote_literal(case when length(value) > 100 then left(value, 100) || '…' else value end), 'null'), type_);
+        message = format('filter on "%s": %L is no %s', name, hybridsearch.shortened(value), type_);
 end
 $$;
 comment on function hybridsearch.typed(text, text, text) is 'A value of a JSON filter as a literal of a column''s type';

@@ -16,26 +16,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from hybridsearch import HybridSearch, Query, QueryError, SearchIndex
 from hybridsearch.backfill import backfill
 from hybridsearch.query_cache import SharedStore
-from tests.support.encoders import WordHashEncoder
+from tests.support.encoders import SparseWordHashEncoder
 
 SOUTH, NORTH = 3000, 12
-
-
-class SparseEncoder(WordHashEncoder):
-    """Words as sparse tokens too."""
-
-    sparse_dimensions = 1000
-    name = "word-hash-sparse"
-
-    def encode_queries(self, texts: Any) -> Any:
-        from hybridsearch import Encoding
-
-        sparse = [{hash_of(word): 1.0 for word in text.lower().split()} for text in texts]
-        return Encoding(super().encode_queries(texts).dense, sparse)
-
-
-def hash_of(word: str) -> int:
-    return sum(ord(character) * 31**place for place, character in enumerate(word)) % 1000
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +37,7 @@ def house(shared_engine: Engine) -> Iterator[SimpleNamespace]:
 
     suffix = uuid.uuid4().hex[:8]
     north, south = f"north_{suffix}", f"south_{suffix}"
-    index = SearchIndex(Note, ["body"], encoder=SparseEncoder(32))
+    index = SearchIndex(Note, ["body"], encoder=SparseWordHashEncoder(32))
     Base.metadata.create_all(shared_engine)
     rng = np.random.default_rng(1)
     words = ["budget", "merger", "salary", "plan", "report"]
