@@ -96,8 +96,10 @@ def test_no_text_gets_a_tag_onto_the_page(shop: SimpleNamespace, session: Sessio
     if not query.strip():
         return
     style = Highlight(before="\ue000", after="\ue001")
-    (hit,) = shop.search.search(session, f"{query} script", where=shop.Article.id == 5, snippet=style)
-    for fragment in hit.snippet.fragments:
-        assert not set(fragment) & set("<>\"'")
-        plain = unescape(fragment.replace("\ue000", "").replace("\ue001", ""))
-        assert any(plain in source for source in (article.title, article.body, hit.chunk.text))
+    hits = shop.search.search(session, f"{query} script", where=shop.Article.id == 5, snippet=style)
+    assert len(hits) == 1 or "-" in query  # what is excluded is in this very text
+    for hit in hits:
+        for fragment in hit.snippet.fragments:
+            assert not set(fragment) & set("<>\"'")
+            plain = unescape(fragment.replace("\ue000", "").replace("\ue001", ""))
+            assert any(plain in source for source in (article.title, article.body, hit.chunk.text))
