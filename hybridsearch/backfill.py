@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hybridsearch import weights
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
+from hybridsearch.errors import ConfigurationError
 from hybridsearch.graph import Estimate, build, loading, postpone, unbuilt
 from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
 from hybridsearch.model import SearchIndex
@@ -48,8 +49,11 @@ def backfill(
     `rebuild` empties it first; `throttle` is the most rows a second; `beside` is entered when the index is ready to be
     filled, for workers that take part. The graph over a large first load is built at its end, `on_graph` is told before
     what that takes. Documents that cannot be encoded stay in the queue, with their errors. Raises
-    EncoderError where the encoder fails at everything; what has been committed until then stays.
+    EncoderError where the encoder fails at everything; what has been committed until then stays. Raises
+    ConfigurationError for a throttle that is no number above 0.
     """
+    if throttle is not None and not throttle > 0:
+        raise ConfigurationError(f"throttle is {throttle}: give rows a second, more than 0")
     total = Page()
     begin = sessionmaker(engine).begin
     with explained(index), present(engine) as presence:
@@ -64,7 +68,7 @@ def backfill(
             release(session, index)
             postpone(session, index)
         if throttle is not None:
-            page_size = min(page_size, max(1, int(throttle)))
+            page_size = max(1, int(min(page_size, throttle)))
         with beside():
             for page in _pages(engine, begin, index, presence.worker, page_size, limits or Limits()):
                 total += page
