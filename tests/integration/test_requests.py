@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from hybridsearch import ConfigurationError
 from hybridsearch.indexing import index_rows
-from hybridsearch.requests import answering
+from hybridsearch.query_cache import digest_of
+from hybridsearch.requests import answer, answering
 from hybridsearch.schema import migrate
-from tests.support.encoders import BrokenEncoder
+from tests.support.encoders import BrokenEncoder, WordHashEncoder
 from tests.support.models import articles, fill
 
 GRANTS = """
@@ -89,6 +90,20 @@ def test_a_query_that_cannot_be_encoded_spoils_no_other(engine: Engine) -> None:
         assert note(engine, "red", 200) == "no worker encoded the query within 200 ms"
         encoder.broken = None
         assert note(engine, "red") is None
+
+
+def test_what_workers_encode_is_bounded_as_what_processes_keep(engine: Engine) -> None:
+    encoder = WordHashEncoder()
+    request = text("""
+        insert into hybridsearch.encoding_request (fingerprint, digest, query) values (:fingerprint, :digest, :query)
+    """)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for n in range(12):
+            digest = digest_of(f"red {n}")
+            connection.execute(request, {"fingerprint": encoder.fingerprint, "digest": digest, "query": f"red {n}"})
+            answer(connection, {encoder.fingerprint: encoder}, shared_size=5)
+        kept = set(connection.scalars(text("select digest from hybridsearch.query_encoding")))
+    assert kept == {digest_of(f"red {n}") for n in range(7, 12)}
 
 
 def test_the_thread_opens_a_lost_connection_again(engine: Engine) -> None:
