@@ -209,6 +209,6 @@ begin
 end
 $$;
 comment on function hybridsearch.search(text, text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer, text) is
-    'Hybrid search in an index by its name: key and score of the best documents, and their rank in each leg. The other arguments are those of <name>_search.';
+    'Hybrid search in an index by its name; columns: key, the primary key of the document, score, and ranks, its rank in each leg. index: the name of the index, with its schema where it is declared with one. query: the words; also "phrases", -exclusions and prefix*. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it, at most 60000. syntax: web, or plain for a query without operators. Column note says which leg was left out and why.';
 
 select set_config('search_path', current_setting('hybridsearch.search_path'), true);

@@ -1,6 +1,7 @@
 """article_search and hybridsearch.search: what Python finds, from SQL alone."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -342,7 +343,8 @@ def _wait_for_worker(engine: Engine, *, gone: bool = False) -> None:
 
 def test_psql_shows_the_functions_with_comments(shop: Shop) -> None:
     comments = text("""
-        select obj_description(oid, 'pg_proc') as comment, prosecdef, proconfig
+        select obj_description(oid, 'pg_proc') as comment, prosecdef, proconfig,
+               array(select name from unnest(proargnames, proargmodes) as a(name, mode) where mode = 'i') as arguments
         from pg_proc where oid in ('article_search'::regproc, 'hybridsearch.search'::regproc)
     """)
     with shop.engine.connect() as connection:
@@ -350,5 +352,8 @@ def test_psql_shows_the_functions_with_comments(shop: Shop) -> None:
     assert len(rows) == 2
     for row in rows:
         assert row.comment.startswith("Hybrid search")
+        said = {name for names in re.findall(r"[.;] ([a-z_, ]+):", row.comment) for name in names.split(", ")}
+        assert len(row.arguments) >= 11
+        assert said >= set(row.arguments)
         assert not row.prosecdef
         assert any(setting.startswith("search_path=") for setting in row.proconfig)
