@@ -62,9 +62,9 @@ bench-lexical: $(VENV)/.dev ## BM25 beside ts_rank, pg_textsearch, rank-bm25 (SC
 bench-sparse: $(VENV)/.dev ## the learned-sparse leg beside HNSW on sparsevec (SCALE=20k to 1m)
 	$(BIN)/python benchmarks/lexical/sparse.py --scale $(or $(SCALE),20k)
 
-fuzz: $(VENV)/.dev ## hostile arguments of every kind, through Python and SQL: CASES (10,000) of each
+fuzz: $(VENV)/.dev ## hostile arguments of every kind, through Python, SQL, command line: CASES (10,000) of each
 	HYBRIDSEARCH_FUZZ=$(or $(CASES),10000) $(BIN)/python -m pytest tests/integration/test_hostile.py \
-	tests/integration/test_sql_query_language.py tests/integration/test_sql_function.py $(ARGS)
+	tests/integration/test_sql_query_language.py tests/integration/test_sql_hostile.py tests/integration/test_cli_hostile.py $(ARGS)
 
 load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
 	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)

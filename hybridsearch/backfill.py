@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hybridsearch import weights
 from hybridsearch.database import explained
 from hybridsearch.engines import engine_of
+from hybridsearch.errors import ConfigurationError
 from hybridsearch.freshness import Count, changed_now, queued_now
 from hybridsearch.graph import Estimate, build, expected, loading, postpone, unbuilt
 from hybridsearch.indexing import PAGE, analyze, clear, compare, prepare
@@ -53,8 +54,11 @@ def backfill(
     been noted before, then of rows that are read. What changes after the last of them is read is left to the next. The
     graph over a large first load is built at its end: `on_postponed` is told before the load what that takes at least,
     `on_graph` before the build. Documents that cannot be encoded stay in the queue, with their errors. Raises
-    EncoderError where the encoder fails at everything; what has been committed until then stays.
+    EncoderError where the encoder fails at everything; what has been committed until then stays. Raises
+    ConfigurationError for a throttle that is no number above 0.
     """
+    if throttle is not None and not throttle > 0:
+        raise ConfigurationError(f"throttle is {throttle}: give rows a second, more than 0")
     total, limits = Page(), limits or Limits()
     begin = sessionmaker(engine).begin
     with explained(index), present(engine) as presence:
@@ -71,8 +75,8 @@ def backfill(
         if later is not None:
             on_postponed(later)
         if throttle is not None:
-            most = max(1, int(throttle))
-            page_size, limits = min(page_size, most), replace(limits, batch=min(limits.batch, most))
+            most = max(1, int(min(page_size, throttle)))
+            page_size, limits = most, replace(limits, batch=min(limits.batch, most))
         run = _Run(begin, index, presence.worker, limits, WORDS if throttle is None else limits.batch)
         with beside():
             for page in _paced(_pages(engine, run, page_size, at_once=throttle is None), throttle):

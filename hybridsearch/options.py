@@ -4,6 +4,7 @@ options: Options = {"limit": 5, "where": Article.lang == "en"}
 plan(index, settings, options).candidates       # 100, the setting
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -20,6 +21,8 @@ from hybridsearch.snippet import Highlight
 
 MAX_DEADLINE = 3600  # seconds
 MAX_COUNT = 1000  # of what an HNSW scan returns: the largest hnsw.ef_search
+_PART = r'("([^"]|"")+"|[^\s".]+)'
+_NAME = re.compile(rf"{_PART}(\.{_PART})?")  # german, public."my own"
 
 
 class Options(TypedDict, total=False):
@@ -143,7 +146,7 @@ def _highlight(value: Any) -> Highlight | None:
 
 
 def _config(name: Any) -> str | None:
-    if name is not None and (not isinstance(name, str) or not name.strip() or "\0" in name):
+    if name is not None and (not isinstance(name, str) or "\0" in name or not _NAME.fullmatch(name.strip())):
         raise QueryError(f"config is {name!r}: give the name of a text search configuration, or a language code")
     return name
 

@@ -16,9 +16,9 @@ import numpy as np
 from sqlalchemy import (
     REAL,
     Column,
+    Connection,
     DateTime,
     Engine,
-    Executable,
     Integer,
     LargeBinary,
     MetaData,
@@ -37,6 +37,8 @@ from hybridsearch.routines import SCHEMA
 
 logger = logging.getLogger(__name__)
 
+SHARED_SIZE = 100_000  # encodings that the table holds, where nothing else is said
+
 encodings = Table(
     "query_encoding",
     MetaData(schema=SCHEMA),
@@ -52,7 +54,7 @@ encodings = Table(
 class SharedStore(LRU):
     """An LRU of `size` query encodings over a table that holds the `shared_size` used last by any process."""
 
-    def __init__(self, engine: Engine, *, size: int = 1024, shared_size: int = 100_000) -> None:
+    def __init__(self, engine: Engine, *, size: int = 1024, shared_size: int = SHARED_SIZE) -> None:
         super().__init__(size)
         self._engine = engine
         self._shared_size = shared_size
@@ -92,23 +94,23 @@ class SharedStore(LRU):
 
     def _write(self, fingerprint: str, digest: bytes, encoding: QueryEncoding) -> None:
         with self._engine.begin() as connection:
-            connection.execute(stored(fingerprint, digest, encoding))
-            # Counting the newest is a scan of them: once in a while is enough, and the bound is passed by little.
-            if random.random() < 10 / self._shared_size:
-                connection.execute(delete(encodings).where(encodings.c.used_at < self._oldest_kept()))
-
-    def _oldest_kept(self) -> Any:
-        """When the last of the entries that fit was used; null, and so nothing to delete, while all fit."""
-        newest = select(encodings.c.used_at).order_by(encodings.c.used_at.desc())
-        return newest.offset(self._shared_size - 1).limit(1).scalar_subquery()
+            keep(connection, fingerprint, digest, encoding, shared_size=self._shared_size)
 
 
-def stored(fingerprint: str, digest: bytes, encoding: QueryEncoding) -> Executable:
-    """Return the statement that puts an encoding into the table."""
+def keep(
+    connection: Connection, fingerprint: str, digest: bytes, encoding: QueryEncoding, *, shared_size: int = SHARED_SIZE
+) -> None:
+    """Put an encoding into the table, and now and then take out what is beyond its size, the longest unused first."""
     values: dict[str, Any] = {"dense": encoding.dense.tolist()}
     if encoding.sparse is not None:
         values |= {"sparse_ids": list(encoding.sparse), "sparse_weights": list(encoding.sparse.values())}
-    return insert(encodings).values(fingerprint=fingerprint, digest=digest, **values).on_conflict_do_nothing()
+    made = insert(encodings).values(fingerprint=fingerprint, digest=digest, **values)
+    connection.execute(made.on_conflict_do_nothing())
+    # Counting the newest is a scan of them: once in a while is enough, and the bound is passed by little.
+    if random.random() < 10 / shared_size:
+        newest = select(encodings.c.used_at).order_by(encodings.c.used_at.desc())
+        last = newest.offset(shared_size - 1).limit(1).scalar_subquery()  # null while all fit
+        connection.execute(delete(encodings).where(encodings.c.used_at < last))
 
 
 def digest_of(text: str) -> bytes:

@@ -22,7 +22,7 @@ from hybridsearch.encoders.cache import one
 from hybridsearch.encoding import work_of
 from hybridsearch.errors import ConfigurationError, HybridSearchError
 from hybridsearch.model import SearchIndex
-from hybridsearch.query_cache import stored
+from hybridsearch.query_cache import SHARED_SIZE, keep
 from hybridsearch.routines import SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -86,8 +86,11 @@ def _serve(connection: Connection, encoders: Mapping[str, Encoder], stop: thread
             pass
 
 
-def answer(connection: Connection, encoders: Mapping[str, Encoder]) -> int:
-    """Encode what is requested of these encoders, by fingerprint, and keep it for all; return how many queries."""
+def answer(connection: Connection, encoders: Mapping[str, Encoder], *, shared_size: int = SHARED_SIZE) -> int:
+    """Encode what is requested of these encoders, by fingerprint; return how many queries.
+
+    The encodings go to the table of `hybridsearch.query_cache`, which holds the `shared_size` used last.
+    """
     waiting: dict[str, list[tuple[bytes, str]]] = defaultdict(list)
     taken = delete(requested).where(requested.c.fingerprint.in_(encoders)).returning(*requested.c)
     for row in connection.execute(taken):
@@ -101,5 +104,5 @@ def answer(connection: Connection, encoders: Mapping[str, Encoder]) -> int:
             except HybridSearchError as error:
                 logger.warning("a requested query cannot be encoded: %s", error)
                 continue
-            connection.execute(stored(fingerprint, digest, encoding))
+            keep(connection, fingerprint, digest, encoding, shared_size=shared_size)
     return sum(map(len, waiting.values()))

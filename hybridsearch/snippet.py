@@ -47,6 +47,9 @@ class Highlight:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise QueryError(f"{name} of a snippet is {value!r}: give a whole number from {least} to {most:,}")
+        for name in ("before", "after", "separator"):
+            if not isinstance(value := getattr(self, name), str):
+                raise QueryError(f"{name} of a snippet is {value!r}: give a string")
         if self.length // self.fragments < 10:
             raise QueryError(f"{self.fragments} fragments of {self.length} characters are too short: 10 each at least")
 

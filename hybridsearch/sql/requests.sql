@@ -24,6 +24,9 @@ declare
     began constant timestamptz := pg_catalog.clock_timestamp();
     give_up constant timestamptz := began operator(pg_catalog.+) pg_catalog.make_interval(secs => wait_ms / 1000.0::pg_catalog.float8);
     wanted constant bytea := pg_catalog.sha256(pg_catalog.convert_to(query, 'UTF8'));
+    -- Held, shared, by each session that waits for this query: whoever gives up withdraws the request if it is the last.
+    waiting constant integer := hybridsearch.answering_lock() operator(pg_catalog.+) 1;
+    same constant integer := pg_catalog.hashtext(pg_catalog.format('%s %s', fingerprint, query));
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
     if not exists (select
@@ -35,6 +38,7 @@ begin
         note := 'no worker is running that could encode the query';
         return;
     end if;
+    perform pg_advisory_lock_shared(waiting, same);
     insert into hybridsearch.encoding_request (fingerprint, digest, query)
     values (ask.fingerprint, wanted, ask.query)
     on conflict do nothing;
@@ -44,15 +48,19 @@ begin
         select known.dense, known.sparse_ids, known.sparse_weights into dense, sparse_ids, sparse_weights
         from hybridsearch.query_encoding as known
         where known.fingerprint = ask.fingerprint and known.digest = wanted;
-        if found then
-            return;
-        end if;
-        exit when clock_timestamp() not between began and give_up;  -- before: the clock was set back
+        exit when found or clock_timestamp() not between began and give_up;  -- before: the clock was set back
         perform pg_sleep(0.002);
         commit;
     end loop;
-    delete from hybridsearch.encoding_request as request
-    where request.fingerprint = ask.fingerprint and request.digest = wanted;
+    perform pg_advisory_unlock_shared(waiting, same);
+    if dense is not null then
+        return;
+    end if;
+    -- Until this is committed, nobody else can begin to wait: no request of theirs is taken away.
+    if pg_try_advisory_xact_lock(waiting, same) then
+        delete from hybridsearch.encoding_request as request
+        where request.fingerprint = ask.fingerprint and request.digest = wanted;
+    end if;
     note := format('no worker encoded the query within %s ms', wait_ms);
 end
 $$;

@@ -61,7 +61,7 @@ begin
         return known;
     elsif cardinality(legs) = 0 or not legs <@ known or exists (select from unnest(legs) as leg where leg is null) then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('legs is %s: give any of %s', left(legs::text, 100), array_to_string(known, ', '));
+            message = format('legs is %s: give any of %s', hybridsearch.shortened(legs::text), array_to_string(known, ', '));
     end if;
     return legs;
 end
@@ -87,11 +87,11 @@ begin
     for entry in select key, value from jsonb_each(weights) loop
         if entry.key <> all(known) then
             raise exception using errcode = 'invalid_parameter_value',
-                message = format('weight for an unknown leg "%s": the legs are %s', entry.key, array_to_string(known, ', '));
+                message = format('weight for an unknown leg "%s": the legs are %s', hybridsearch.shortened(entry.key), array_to_string(known, ', '));
         elsif jsonb_typeof(entry.value) <> 'number'
            or not ((entry.value #>> '{}')::numeric between 1e-9 and 1e9 or (entry.value #>> '{}')::numeric = 0) then
             raise exception using errcode = 'invalid_parameter_value',
-                message = format('weight %s of leg "%s": give a number from 0 to 1000000000', entry.value, entry.key);
+                message = format('weight %s of leg "%s": give a number from 0 to 1000000000', hybridsearch.shortened(entry.value::text), entry.key);
         end if;
     end loop;
     complete := complete || weights;
@@ -102,6 +102,60 @@ begin
 end
 $$;
 comment on function hybridsearch.checked_weights(jsonb, text[]) is 'The weight of every leg of an index, 1 where none is given';
+
+create or replace function hybridsearch.checked_wait(wait_ms integer)
+returns integer
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if wait_ms > 60000 then
+        raise exception using errcode = 'invalid_parameter_value', message = format('wait_ms is %s: give at most 60000, a minute', wait_ms);
+    end if;
+    return wait_ms;
+end
+$$;
+comment on function hybridsearch.checked_wait(integer) is 'How long to wait for a worker, in milliseconds: at most a minute; not at all for null, 0 and less';
+
+-- Numbers that halfvec holds, whichever type the index has: those of Python's check.
+create or replace function hybridsearch.checked_dense(given vector, dimensions integer)
+returns vector
+language plpgsql immutable parallel safe
+set search_path from current
+as $$
+begin
+    if vector_dims(given) <> dimensions then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('dense has %s dimensions, not %s as the index', vector_dims(given), dimensions);
+    elsif exists (select from unnest(given::real[]) as number where abs(number) > 65504) then
+        raise exception using errcode = 'invalid_parameter_value', message = 'dense holds numbers beyond 65504: give a vector of norm 1';
+    elsif vector_norm(given::halfvec::vector) = 0 then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = 'dense is 0 in every dimension: it has no direction, so nothing is near it';
+    end if;
+    return given;
+end
+$$;
+comment on function hybridsearch.checked_dense(vector, integer) is 'A vector that an index of so many dimensions can be searched by';
+
+create or replace function hybridsearch.checked_sparse(given sparsevec, index text, legs text[], dimensions integer)
+returns sparsevec
+language plpgsql immutable parallel safe
+set search_path from current
+as $$
+begin
+    if given is not null and 'sparse' <> all(legs) then
+        raise exception using errcode = 'invalid_parameter_value', message = format('index "%s" has no sparse leg', index);
+    elsif split_part(given::text, '/', 2)::integer <> dimensions then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('sparse has %s dimensions, not %s as the index', split_part(given::text, '/', 2), dimensions);
+    elsif l2_norm(given) > 1e30 then
+        raise exception using errcode = 'invalid_parameter_value', message = 'sparse holds weights beyond 1e30, whose products are no numbers';
+    end if;
+    return given;
+end
+$$;
+comment on function hybridsearch.checked_sparse(sparsevec, text, text[], integer) is 'Term weights that an index can be searched by';
 
 -- A vector of the cache, cut to the dimensions that the index keeps, of norm 1 again.
 create or replace function hybridsearch.fitted(numbers real[], dimensions integer)
@@ -141,7 +195,7 @@ begin
     from hybridsearch.definition as d
     where d.name = search.index;
     if not found then
-        raise exception using errcode = 'invalid_parameter_value', message = format('there is no index "%s"', index),
+        raise exception using errcode = 'invalid_parameter_value', message = format('there is no index "%s"', hybridsearch.shortened(index)),
             hint = (select 'the indexes are ' || string_agg(d.name, ', ' order by d.name) from hybridsearch.definition as d);
     end if;
     return query execute format(
@@ -155,6 +209,6 @@ begin
 end
 $$;
 comment on function hybridsearch.search(text, text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer, text) is
-    'Hybrid search in an index by its name: key and score of the best documents, and their rank in each leg. The other arguments are those of <name>_search.';
+    'Hybrid search in an index by its name; columns: key, the primary key of the document, score, and ranks, its rank in each leg. index: the name of the index, with its schema where it is declared with one. query: the words; also "phrases", -exclusions and prefix*. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it, at most 60000. syntax: web, or plain for a query without operators. Column note says which leg was left out and why.';
 
 select set_config('search_path', current_setting('hybridsearch.search_path'), true);

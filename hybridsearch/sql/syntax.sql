@@ -46,7 +46,7 @@ declare
 begin
     if syntax is null or syntax not in ('web', 'plain') then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('syntax is %s: give web or plain', coalesce(left(syntax, 100), 'null'));
+            message = format('syntax is %s: give web or plain', hybridsearch.shortened(syntax));
     elsif syntax = 'web' and query ~ '["“*-]' then
         pattern := hybridsearch.query_patterns();
         select array_agg(is_.kind) filter (where is_.kind is not null),

@@ -3,6 +3,7 @@
 HYBRIDSEARCH_FUZZ=10000 tries as many of each (`make fuzz`).
 """
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,13 +15,15 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from hybridsearch import Boost, Facet, HybridSearch, HybridSearchError, Query, popularity, recency
+from hybridsearch import Boost, Facet, Highlight, HybridSearch, HybridSearchError, Query, popularity, recency
 from hybridsearch.backfill import backfill
+from hybridsearch.database import explained
 from tests.support.library import DIMENSIONS, Library, declare
 
 CASES = int(os.environ.get("HYBRIDSEARCH_FUZZ", "40"))
 hostile = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 OWN = 2
+OWN_BOOKS = {n for n in range(1, 41) if n // 4 % 4 == OWN}
 
 words = st.sampled_from(
     [
@@ -40,6 +43,14 @@ def mostly(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 legs = st.lists(st.sampled_from(["dense", "lexical"]), min_size=1, max_size=3)
+highlights = st.fixed_dictionaries(
+    {},
+    optional={
+        "length": mostly(st.integers(40, 300)),
+        "fragments": mostly(st.integers(1, 4)),
+        **{name: mostly(texts) for name in ("before", "after", "separator")},
+    },
+)
 options_of = st.fixed_dictionaries(
     {},
     optional={
@@ -52,6 +63,11 @@ options_of = st.fixed_dictionaries(
         ),
         "rrf_k": mostly(st.floats(0, 100)),
         "ef_search": mostly(some),
+        "config": mostly(st.sampled_from(["german", "de", "simple", None, "klingon", "a b", "a.b.c", '"'])),
+        # Long enough to answer within, or so short that nothing does.
+        "deadline": mostly(st.sampled_from([None, 5, 1.5, 1e-9])),
+        "snippet": mostly(st.booleans()),
+        "suggest": mostly(st.none() | st.booleans()),
     },
 )
 vectors = st.lists(st.floats(width=32), min_size=DIMENSIONS, max_size=DIMENSIONS) | st.lists(junk, max_size=3) | junk
@@ -98,6 +114,12 @@ def answer(session: Session, work: Any) -> Any:
     return None
 
 
+def executed(session: Session, library: Library, statement: Any) -> Any:
+    """The rows of a statement; its error as a search has it, where the server alone knows that there is one."""
+    with explained(library.index):
+        return session.execute(statement).all()
+
+
 def check(hits: Any) -> None:
     assert {hit.document.author_id for hit in hits or []} <= {OWN}
     scores = [hit.score for hit in hits or []]
@@ -114,8 +136,37 @@ def test_searches(library: Library, session: Session, query: Any, options: Any, 
     answer(session, lambda: search.search(session, "red book", where=value))
     statement = answer(session, lambda: search.select(query, **own, **options))
     if statement is not None:
-        keys = set(session.scalars(select(library.Book.id).where(library.Book.author_id == OWN)))
-        assert {row[0] for row in session.execute(statement)} <= keys
+        rows = answer(session, lambda: executed(session, library, statement))
+        assert {row[0] for row in rows or []} <= OWN_BOOKS
+
+
+@hostile
+@given(query=queries, highlight=highlights)
+def test_snippets(library: Library, session: Session, query: Any, highlight: Any) -> None:
+    made = answer(session, lambda: Highlight(**highlight))
+    own = library.Book.author_id == OWN
+    if made is not None:
+        hits = answer(session, lambda: HybridSearch(library.index).search(session, query, where=own, snippet=made))
+        check(hits)
+        for hit in hits or []:
+            plain = hit.snippet.html if hit.snippet else ""
+            for mark in (made.before, made.after, made.separator):
+                plain = plain.replace(mark, "") if mark else plain
+            assert "<" not in plain
+
+
+@hostile
+@given(query=queries, options=options_of, document=mostly(some))
+def test_explanations(library: Library, session: Session, query: Any, options: Any, document: Any) -> None:
+    search = HybridSearch(library.index)
+    own = {"where": library.Book.author_id == OWN}
+    found = answer(session, lambda: search.explain(session, query, **own, **options))
+    check(found)
+    json.dumps([one.to_dict() for one in found or []], allow_nan=False)
+    missed = answer(session, lambda: search.why_not(session, query, document, **own, **options))
+    if missed is not None:
+        json.dumps(missed.to_dict(), allow_nan=False)
+        assert missed.rank is None or document in OWN_BOOKS
 
 
 @hostile

@@ -17,27 +17,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from hybridsearch import HybridSearch, Query, QueryError, SearchIndex
 from hybridsearch.backfill import backfill
+from hybridsearch.query_cache import SharedStore
 from tests.integration.test_filters import plan, scanned
-from tests.support.encoders import WordHashEncoder
+from tests.support.encoders import SparseWordHashEncoder
 
 SOUTH, NORTH, COPIES = 3000, 12, 60
-
-
-class SparseEncoder(WordHashEncoder):
-    """Words as sparse tokens too."""
-
-    sparse_dimensions = 1000
-    name = "word-hash-sparse"
-
-    def encode_queries(self, texts: Any) -> Any:
-        from hybridsearch import Encoding
-
-        sparse = [{hash_of(word): 1.0 for word in text.lower().split()} for text in texts]
-        return Encoding(super().encode_queries(texts).dense, sparse)
-
-
-def hash_of(word: str) -> int:
-    return sum(ord(character) * 31**place for place, character in enumerate(word)) % 1000
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +40,7 @@ def house(shared_engine: Engine) -> Iterator[SimpleNamespace]:
 
     suffix = uuid.uuid4().hex[:8]
     north, south = f"north_{suffix}", f"south_{suffix}"
-    index = SearchIndex(Note, ["body"], encoder=SparseEncoder(32))
+    index = SearchIndex(Note, ["body"], encoder=SparseWordHashEncoder(32))
     Base.metadata.create_all(shared_engine)
     rng = np.random.default_rng(1)
     words = ["budget", "merger", "salary", "plan", "report"]
@@ -246,3 +230,77 @@ def test_the_other_role_sees_its_own(house: SimpleNamespace, shared_engine: Engi
         hits = house.search.search(session, "lunch plan", limit=100)
         assert len(hits) == 100
         assert set(ids(hits)).isdisjoint(OWN)
+
+
+# Both functions, each as rows of (id, rank in each leg, note).
+FUNCTIONS = {
+    "note_search": """
+        select note_id, rank_dense, rank_sparse, rank_lexical, note
+        from note_search(:query, :limit, cast(:filter as jsonb), :legs, wait_ms => 0)""",
+    "hybridsearch.search": """
+        select (key ->> 'id')::int, (ranks ->> 'dense')::int as rank_dense, (ranks ->> 'sparse')::int as rank_sparse,
+               (ranks ->> 'lexical')::int as rank_lexical, note
+        from hybridsearch.search('note', :query, :limit, cast(:filter as jsonb), :legs, wait_ms => 0)""",
+}
+by_either_function = pytest.mark.parametrize("function", FUNCTIONS)
+
+
+@pytest.fixture(scope="module")
+def encoded(house: SimpleNamespace, shared_engine: Engine) -> None:
+    """Vectors in the shared cache, where the functions find them."""
+    for question in ("merger plan", "lunch plan zirconium", "zirconium", '"merger plan"', "plan -lunch", "mer* plan"):
+        HybridSearch(house.index, store=SharedStore(shared_engine)).encode(question)
+
+
+def called(session: Session, function: str, query: str, limit: int = 20, legs: Any = None, filter: Any = None) -> Any:
+    values = {"query": query, "limit": limit, "legs": legs, "filter": filter}
+    rows = session.execute(text(FUNCTIONS[function]), values).all()
+    assert {row.note for row in rows} <= {None}
+    return rows
+
+
+@by_either_function
+@pytest.mark.parametrize("legs", LEGS, ids=str)
+def test_a_function_gives_a_full_page_of_ones_own(
+    house: SimpleNamespace, encoded: None, north: Session, function: str, legs: Any
+) -> None:
+    for question in ("merger plan", "lunch plan zirconium", "mer* plan"):
+        rows = called(north, function, question, legs=legs)
+        assert {row[0] for row in rows} == OWN
+        for place in (1, 2, 3):
+            ranks = sorted(row[place] for row in rows if row[place] is not None)
+            assert ranks == list(range(1, len(ranks) + 1))  # no gaps where others' rows are
+        assert len(called(north, function, question, limit=5, legs=legs)) == 5
+
+
+@by_either_function
+@pytest.mark.parametrize("legs", LEGS, ids=str)
+def test_a_function_finds_nothing_by_a_word_of_the_others(
+    encoded: None, north: Session, function: str, legs: Any
+) -> None:
+    rows = called(north, function, "zirconium", legs=legs)
+    assert {row[0] for row in rows} <= OWN
+    assert {(row.rank_sparse, row.rank_lexical) for row in rows} <= {(None, None)}
+
+
+@by_either_function
+def test_no_filter_or_operator_of_a_function_opens_what_is_closed(
+    house: SimpleNamespace, encoded: None, north: Session, function: str
+) -> None:
+    for filter in (f'{{"id": {{"lte": {SOUTH}}}}}', f'{{"owner": "{house.south}"}}', '{"owner": null}'):
+        assert called(north, function, "merger plan", filter=filter) == []
+    rows = called(north, function, "merger plan", filter=f'{{"id": {{"ne": {SOUTH + 1}}}}}')
+    assert {row[0] for row in rows} == OWN - {SOUTH + 1}
+    assert called(north, function, '"merger plan"') == []
+    assert called(north, function, "plan -lunch") == []
+
+
+@by_either_function
+def test_the_other_role_gets_its_own_by_a_function(
+    house: SimpleNamespace, encoded: None, shared_engine: Engine, function: str
+) -> None:
+    with Session(shared_engine) as session:
+        session.execute(text(f"set local role {house.south}"))
+        rows = called(session, function, "lunch plan zirconium", limit=100)
+        assert len(rows) == 100
+        assert OWN.isdisjoint({row[0] for row in rows})

@@ -41,6 +41,21 @@ class WordHashEncoder:
         return total / np.linalg.norm(total)
 
 
+class SparseWordHashEncoder(WordHashEncoder):
+    """Words as sparse tokens too, of weight 1."""
+
+    name = "word-hash-sparse"
+    sparse_dimensions: int | None = 1000
+
+    def encode_queries(self, texts: Sequence[str]) -> Encoding:
+        sparse = [{_token(word): 1.0 for word in text.lower().split()} for text in texts]
+        return Encoding(super().encode_queries(texts).dense, sparse)
+
+
+def _token(word: str) -> int:
+    return sum(ord(character) * 31**place for place, character in enumerate(word)) % 1000
+
+
 class BrokenEncoder(WordHashEncoder):
     """Works until `broken` is set, then fails in that way: "raises", "nan", "count", "dimensions", "no array"."""
 

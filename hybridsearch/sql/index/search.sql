@@ -31,8 +31,9 @@ declare
     condition text := hybridsearch.condition({{literal:table}}::regclass, 'm', filter);
     former constant text := current_setting('hnsw.iterative_scan', true);     -- null before pgvector 0.8
     former_memory constant text := current_setting('hnsw.scan_mem_multiplier', true);
-    near {{dense}} := dense::{{dense}};
-    tokens {{sparse}};
+    patience constant integer := hybridsearch.checked_wait(wait_ms);
+    near {{dense}} := hybridsearch.checked_dense(dense, {{dimensions}})::{{dense}};
+    tokens {{sparse}} := hybridsearch.checked_sparse(sparse, {{name}}, {{legs}}, {{sparse_dimensions}});
     words text[]; times int4[];
     allowed int4[];                     -- the documents of which the filter holds; null without one
     unnumbered text[];                  -- the rows of which it holds that have no number yet
@@ -43,10 +44,6 @@ begin
     if searched_for is null then
         return;
     end if;
-    if sparse is not null and 'sparse' <> all({{legs}}) then
-        raise exception using errcode = 'invalid_parameter_value', message = format('index "%s" has no sparse leg', {{name}});
-    end if;
-    tokens := sparse;
     -- The words, without the operators; phrases and exclusions are conditions on rows, as the filter is.
     select min(part.content) filter (where part.kind = 'words') as words,
            array_agg(part.content) filter (where part.kind = 'prefix') as prefixes,
@@ -59,7 +56,7 @@ begin
     condition := nullif(concat_ws(' and ', condition, asked.narrowed), '');
     -- The vectors: those given, else those of the text.
     if (near is null and 'dense' = any(chosen)) or (tokens is null and 'sparse' = any(chosen)) then
-        select * into encoded from hybridsearch.encoding({{name}}, asked.words, wait_ms);
+        select * into encoded from hybridsearch.encoding({{name}}, asked.words, patience);
         said := encoded.note;
         near := coalesce(near, hybridsearch.fitted(encoded.dense, {{dimensions}}));
         tokens := coalesce(tokens, hybridsearch.sparse_vector(encoded.sparse_ids, encoded.sparse_weights, {{sparse_dimensions}}));
@@ -217,4 +214,4 @@ begin
 end
 $$;
 comment on function {{fn:search}}(text, integer, jsonb, text[], jsonb, integer, double precision, vector, sparsevec, integer, text) is
-    'Hybrid search. query: the words; also "phrases", -exclusions and prefix*. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it. syntax: web, or plain for a query without operators. Column note says which leg was left out and why.';
+    'Hybrid search. query: the words; also "phrases", -exclusions and prefix*. limit_: how many documents, 1 to 1000. filter: {"column": value, "column": {"gte": value}, "column": [any, of, these]}. legs: any of dense, sparse, lexical. weights: {"dense": 1, "lexical": 2}. candidates: what each leg hands to the fusion, 1 to 1000. rrf_k: constant of reciprocal rank fusion. dense, sparse: vectors of the query, where it is not to be encoded. wait_ms: how long to wait for a worker that encodes it, at most 60000. syntax: web, or plain for a query without operators. Column note says which leg was left out and why.';
