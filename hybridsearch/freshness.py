@@ -102,7 +102,11 @@ def _words_behind(session: Session, index: SearchIndex, changed: int) -> int:
     keys = index.key_columns(changes)[0]
     cost = case((func.pg_column_size(keys) > LONG, 1000), else_=func.cardinality(keys))
     newest = select(changes.c.id, cost.label("cost")).order_by(changes.c.id.desc()).limit(READ).subquery()
-    upto = select(newest.c.cost, func.sum(newest.c.cost).over(order_by=newest.c.id.desc()).label("upto")).subquery()
+    upto = (
+        select(newest.c.cost, func.sum(newest.c.cost).over(order_by=newest.c.id.desc()).label("upto"))
+        .where(newest.c.cost <= READ)
+        .subquery()
+    )
     read = select(func.coalesce(func.sum(upto.c.cost), 0)).where(upto.c.upto <= READ)
     return max(0, changed - int(session.scalar(read) or 0))
 

@@ -209,7 +209,7 @@ def test_the_words_of_a_large_statement_are_taken_in_parts(shop: SimpleNamespace
 
 
 @pytest.mark.parametrize(
-    ("inserted", "behind"), [((150, 50), 0), ((150, 51), 150), ((201,), 201), ((300, 7), 300), ((7, 3000), 3007)]
+    ("inserted", "behind"), [((150, 50), 0), ((150, 51), 150), ((201,), 201), ((300, 7), 300), ((7, 3000), 3000)]
 )
 def test_changed_rows_beyond_those_that_a_search_reads_are_counted(
     shop: SimpleNamespace, session: Session, inserted: tuple[int, ...], behind: int

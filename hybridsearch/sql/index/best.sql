@@ -8,9 +8,10 @@
 -- words: the words of the query, times: how often each is in it. Only documents whose row in the table is still there;
 -- where `allowed` is given, only those numbers. Best first, ties by key.
 --
--- Rows that changed and whose words are not indexed yet, the 200 that changed last, are scored as they are in the table,
--- and count in N, n and the average length. One that has a number keeps it; one that is new has none, so where `allowed`
--- is given it is left out, or with `unnumbered`, it comes beside the k best for the caller to filter.
+-- Rows that changed and whose words are not indexed yet, the 200 that changed last (but for those of a statement that
+-- changed more, which would hide all before them), are scored as they are in the table, and count in N, n and the average
+-- length. One that has a number keeps it; one that is new has none, so where `allowed` is given it is left out, or with
+-- `unnumbered`, it comes beside the k best for the caller to filter.
 --
 -- formula is that of the idf: lucene, or okapi, whose values below 0 are epsilon times the average of all terms.
 create or replace function {{fn:best}}(
@@ -62,9 +63,10 @@ begin
     -- 0. What changed and is not indexed yet.
     if exists (select from {{change}}) then
         with change as (
-            select {{companion_keys:z}},
-                   sum(case when pg_column_size({{first_key:z}}) > 8000 then 1000 else cardinality({{first_key:z}}) end) over (order by z.id desc) as upto
-            from (select * from {{change}} order by id desc limit 200) as z
+            select {{companion_keys:z}}, sum(z.size) over (order by z.id desc) as upto
+            from (select *, case when pg_column_size({{first_key:y}}) > 8000 then 1000 else cardinality({{first_key:y}}) end as size
+                  from (select * from {{change}} order by id desc limit 200) as y) as z
+            where z.size <= 200
         ),
         changed as materialized (
             select (row_number() over ())::int4 as place, {{companion_keys:g}}

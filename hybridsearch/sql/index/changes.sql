@@ -1,7 +1,7 @@
 -- engine: sql
 -- What the lexical leg reads from the table because it is not indexed yet, by the same rule as the function best: the rows
--- that changed last, up to 200, with what is indexed of them (null for a new one) and what they hold now (null for one that
--- is gone). For explanations, whose sums have to come out as the leg's.
+-- that changed last, up to 200 (and no statement's of more), with what is indexed of them (null for a new one) and what
+-- they hold now (null for one that is gone). For explanations, whose sums have to come out as the leg's.
 create or replace function {{fn:changes}}()
 returns table ({{key_definitions}}, old_length real, old_terms int4[], length real, words text[])
 language plpgsql stable rows 200
@@ -13,9 +13,10 @@ as $$
 begin
     return query
         with change as (
-            select {{companion_keys:z}},
-                   sum(case when pg_column_size({{first_key:z}}) > 8000 then 1000 else cardinality({{first_key:z}}) end) over (order by z.id desc) as upto
-            from (select * from {{change}} order by id desc limit 200) as z
+            select {{companion_keys:z}}, sum(z.size) over (order by z.id desc) as upto
+            from (select *, case when pg_column_size({{first_key:y}}) > 8000 then 1000 else cardinality({{first_key:y}}) end as size
+                  from (select * from {{change}} order by id desc limit 200) as y) as z
+            where z.size <= 200
         ),
         changed as materialized (
             select distinct k.*
