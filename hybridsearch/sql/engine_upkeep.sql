@@ -6,7 +6,7 @@
 --   list  (below 0):    codes of the span -1 - place, sorted: (document & 1048575) << 11 | ceil(2047 * tf / (tf + norm)),
 --                       and where a code does not give its tf back, tf in `frequencies` (null where it does);
 --   removals (lowest):  documents = minus the number of removed documents that are still in the rows of ranges;
--- with norm = k1 * (1 - b + b * length / average), all three from `statistics`, where they never change.
+-- with norm = k1 * (1 - b + b * length / average), all three from `statistics`, where they do not change while there are weights.
 
 select set_config('hybridsearch.search_path', current_setting('search_path'), true),
        set_config('search_path', format('pg_catalog, %I, pg_temp', namespace.nspname), true)
@@ -72,11 +72,11 @@ begin
         'update %s as s
          set documents = s.documents + x.documents,
              length = s.length + x.length,
-             average = case when s.documents = 0 and x.documents > 0 and not exists (select from %s) and x.length > 0
-                            then x.length / x.documents else s.average end
+             average = case when s.length + x.length > 0 and not exists (select from %s where place > %s)
+                            then (s.length + x.length) / (s.documents + x.documents) else s.average end
          from (select sum(sign) as documents, sum(sign * length::float8) as length from pg_temp.hybridsearch_taken) as x
          returning s.documents, s.average, s.k1, s.b',
-        statistics, postings) into strict s;
+        statistics, postings, removals) into strict s;
     -- Every posting: its tf, its weight and code, and whether it goes to a row of a range, or is to be taken out of one.
     execute format(
         'create temp table hybridsearch_moved on commit drop as
