@@ -120,13 +120,19 @@ _STATUS_ROWS: dict[str, Callable[[Status], str]] = {
 
 
 def advice(one: Status) -> str | None:
-    """Return what is wrong with an index and what to do, in a sentence."""
-    if one.hnsw == "valid":
-        return None
-    build = (
-        "it is being built" if one.hnsw == "building" else "`hybridsearch index` builds it, a worker that may as well"
-    )
-    return f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}"
+    """Return what is wrong with an index and what to do, a line each."""
+    said = []
+    if one.hnsw != "valid":
+        building = one.hnsw == "building"
+        build = "it is being built" if building else "`hybridsearch index` builds it, a worker that may as well"
+        said.append(f"{one.name} has no HNSW index: searches by meaning compare all {one.chunks:,} chunks; {build}")
+    if one.numbers >= RUNNING_OUT:
+        again = "`hybridsearch index --rebuild`, as the owner of its tables, begins again"
+        said.append(f"{one.name} has used up {one.numbers:.0%} of its documents' numbers; {again}")
+    return "\n".join(said) or None
+
+
+RUNNING_OUT = 3 / 4  # of the numbers
 
 
 def failures_table(found: Sequence[tuple[str, Failure]]) -> Table:

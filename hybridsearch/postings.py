@@ -23,6 +23,7 @@ from hybridsearch.state import lock
 
 BATCH = 16_000  # documents that one step of compaction merges, at most
 STRAYS = 1000  # documents that one step gathers
+LAST = 2**31 - 1  # the last number that there is
 STEP = 1_048_576  # rows that one step of a build takes, at most: a list is written once
 
 
@@ -86,6 +87,13 @@ def rebuild(session: Session, index: SearchIndex, *, most: int = STEP) -> Iterat
 def end(session: Session, index: SearchIndex) -> int:
     """Return the number after the last document's."""
     return (session.scalar(select(func.max(index.documents.c.id))) or 0) + 1
+
+
+def used(session: Session, index: SearchIndex) -> float:
+    """Return the share of the numbers that are used up: of documents, and of the pieces of the encoder's weights."""
+    numbers = [index.documents.c.id, *([index.pieces.c.number] if index.sparse_tables else [])]
+    highest = [session.scalar(select(func.max(number))) or 0 for number in numbers]
+    return float(max(highest) / LAST)
 
 
 def rebuild_part(session: Session, index: SearchIndex, before: int, *, most: int) -> int:
