@@ -148,24 +148,21 @@ def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> 
 
 @dataclass(frozen=True)
 class Part:
-    """What one step of cleaning looks at: a range of 16,000 documents, or the lists of some terms (range -1)."""
+    """What one step of cleaning looks at, of some terms: their rows of one range, or all others (range -1)."""
 
     range: int
-    lowest: int = 0
-    highest: int = -1
+    lowest: int
+    highest: int
 
 
 LISTS = 100_000  # terms that one step looks at
 
 
 def parts(session: Session, index: SearchIndex) -> list[Part]:
-    """Return the parts of the postings."""
-    last = session.scalar(select(func.max(index.postings.c.place)))
-    if last is None:
-        return []
-    # The lists belong to no range.
-    lists = [Part(-1, terms[0], terms[-1]) for terms in term_parts(session, index)]
-    return lists + [Part(number) for number in range(max(last, -1) + 1)]
+    """Return the parts of the postings that there are. Reads the keys of all rows."""
+    range_, slice_ = func.greatest(index.postings.c.place, -1), (index.postings.c.term_id - 1) // LISTS
+    found = select(range_, slice_).distinct().order_by(range_, slice_)
+    return [Part(number, LISTS * n + 1, LISTS * (n + 1)) for number, n in session.execute(found)]
 
 
 def term_parts(session: Session, index: SearchIndex) -> list[range]:
