@@ -21,7 +21,13 @@ language plpgsql
 set search_path from current
 as $$
 begin
-    execute format('insert into %s (id, documents, length, average, k1, b) values (1, 0, 0, 1, $1, $2) on conflict do nothing', statistics)
+    -- Not `on conflict` alone, which waits for a merge that is just writing the row.
+    execute format(
+        'insert into %1$s (id, documents, length, average, k1, b)
+         select 1, 0, 0, 1, $1, $2
+         where not exists (select from %1$s)
+         on conflict do nothing',
+        statistics)
     -- k1 = 0 would leave nothing of the frequencies in the rows; a query's own k1 need not be that of the rows.
     using case when k1 between 0.1 and 100 then k1 else 1.2 end, b;
 end
