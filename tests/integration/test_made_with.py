@@ -6,11 +6,15 @@ import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from hybridsearch import BM25
+from hybridsearch import BM25, HybridSearch
+from hybridsearch.backfill import backfill
 from hybridsearch.postings import compact, rebuild
 from hybridsearch.routines import define
-from tests.support.models import articles
+from hybridsearch.status import status
+from tests.support.command_line import run
+from tests.support.models import articles, fill
 from tests.support.shelf import check, drop, put
+from tests.support.shop import declared
 
 
 @pytest.fixture
@@ -74,3 +78,17 @@ def test_a_rebuild_in_one_step_takes_the_average_and_the_parameters_of_now(
         assert made_with(session, shop) == (2, 1.2, 0.75)
     assert steps == ([199] if most == 1000 else [99, 100])
     check(session, shop, ["red", "sofa"], 200)
+
+
+def test_the_command_rebuilds_beside_the_old_postings(engine: Engine, session: Session) -> None:
+    fill(engine, declared)
+    backfill(engine, declared.index)
+    number = func.min(declared.index.documents.c.id)
+    assert session.scalar(select(number)) == 1
+    session.commit()
+    done = run("compact", "--rebuild", "--app", "tests.support.shop", database=engine.url)
+    assert (done.returncode, done.stdout) == (0, "article: 0 documents merged, 0 dead postings dropped\n"), done.stderr
+    assert session.scalar(select(number)) == 16_000
+    found = status(session, declared.index)
+    assert (found.documents, found.pending, found.dead) == (4, 0, 0)
+    assert [hit.document.id for hit in HybridSearch(declared.index).search(session, "garden", legs=["lexical"])] == [3]
