@@ -12,7 +12,7 @@ from pathlib import Path
 import bm25s
 import ir_measures
 import Stemmer
-from ir_measures import R, nDCG
+from ir_measures import RR, R, nDCG
 
 from hybridsearch.application import connect
 from hybridsearch.evaluation import Collection, Quality, evaluate, read_collection
@@ -23,7 +23,7 @@ COLLECTIONS = ("scifact", "cranfield", "npl", "cisi", "cmrc2018", "icecat-chorus
 
 
 def baseline(collection: Collection, config: str) -> Quality:
-    """nDCG@10 and recall@100 of bm25s on a collection."""
+    """nDCG@10, recall@100 and MRR of bm25s on a collection."""
     documents = list(collection.documents())
     texts = [f"{row['title']} {row['text']}" for row in documents]
     queries = {key: collection.queries[key] for key in collection.judgements}
@@ -47,8 +47,8 @@ def baseline(collection: Collection, config: str) -> Quality:
         else:
             run[key] = {}
     judged = {q: grades for q, grades in collection.judgements.items() if any(grade > 0 for grade in grades.values())}
-    measured = ir_measures.calc_aggregate([nDCG @ 10, R @ 100], judged, run)
-    return Quality("bm25s", measured[nDCG @ 10], measured[R @ 100], 0.0, len(judged))
+    measured = ir_measures.calc_aggregate([nDCG @ 10, R @ 100, RR], judged, run)
+    return Quality("bm25s", measured[nDCG @ 10], measured[R @ 100], measured[RR], len(judged))
 
 
 def main(data: Path, names: list[str]) -> None:
@@ -58,7 +58,7 @@ def main(data: Path, names: list[str]) -> None:
         config = CONFIGS.get(name, "english")
         found = {one.system: one for one in evaluate(engine, data / name, config=config)}
         other = baseline(read_collection(data / name), config)
-        cells = [f"{one.ndcg:.3f} / {one.recall:.3f}" for one in (other, *found.values())]
+        cells = [f"{one.ndcg:.3f} / {one.recall:.3f} / {one.mrr:.3f}" for one in (other, *found.values())]
         lines.append(f"| {name} | {other.queries} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
         heading = ["collection", "judged queries", "bm25s", *found]
@@ -67,10 +67,10 @@ def main(data: Path, names: list[str]) -> None:
 
 TEXT = """# Quality
 
-nDCG@10 / recall@100 with default settings (BM25 k1 1.2, b 0.75; RRF k 60, 100 candidates a leg) and the bundled encoder
-`minilm`, which reads English alone. bm25s, an established BM25 in process, ran on the same queries, over Porter stems
-with an English stop list (character bigrams for Chinese). Made by `make quality DATA=<folder of collections>`; one
-collection: `hybridsearch eval --dataset <folder>`.
+nDCG@10 / recall@100 / MRR with default settings (BM25 k1 1.2, b 0.75; RRF k 60, 100 candidates a leg) and the bundled
+encoder `minilm`, which reads English alone. bm25s, an established BM25 in process, ran on the same queries, over Porter
+stems with an English stop list (character bigrams for Chinese). Made by `make quality DATA=<folder of collections>`;
+one collection: `hybridsearch eval --dataset <folder>`.
 
 """
 

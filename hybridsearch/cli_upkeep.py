@@ -23,6 +23,7 @@ from hybridsearch.backfill import upkeep as merge
 from hybridsearch.cli_base import App, AsJson, Database, IndexName, chosen_indexes, console, print_json
 from hybridsearch.database import explained
 from hybridsearch.display import advice, failures_table, filling, status_table
+from hybridsearch.engines import engine_of
 from hybridsearch.errors import ConfigurationError
 from hybridsearch.freshness import failures, freshness, prometheus_text
 from hybridsearch.graph import Estimate
@@ -186,10 +187,19 @@ def forget(database: Database = None, app: App = None, index: IndexName = None) 
 
 
 @upkeep.command()
-def compact(database: Database = None, app: App = None, index: IndexName = None) -> None:
+def compact(
+    database: Database = None,
+    app: App = None,
+    index: IndexName = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Write all postings anew, beside the old ones.")] = False,
+) -> None:
     """Merge pending documents into the postings, and drop those of removed documents. Searches go on meanwhile."""
     with connected(database) as engine:
         for chosen in chosen_indexes(app, index):
+            if rebuild:
+                with explained(chosen), Session(engine) as session:
+                    for _ in engine_of(chosen).rebuild(session, chosen):
+                        session.commit()
             done = merge(engine, chosen)
             shown = f"{done.merged:,} documents merged, {done.cleaned:,} dead postings dropped"
             console.print(f"{chosen.name}: {shown}", markup=False)

@@ -144,6 +144,12 @@ def advice(one: Status) -> Iterator[str]:
     if one.words_behind:
         do = "workers are at it" if one.workers else "start `hybridsearch worker`"
         yield f"{one.name}: {one.words_behind:,} changed rows are not found by their words yet; {do}"
+    if one.numbers >= RUNNING_OUT:
+        again = "`hybridsearch index --rebuild`, as the owner of its tables, begins again"
+        yield f"{one.name} has used up {one.numbers:.0%} of its documents' numbers; {again}"
+
+
+RUNNING_OUT = 3 / 4  # of the numbers
 
 
 def failures_table(found: Sequence[tuple[str, Failure]]) -> Table:

@@ -3,8 +3,8 @@
     evaluate(engine, Path("scifact"), encoder="minilm")     # [Quality(system="lexical", ndcg=0.68, ...), ...]
 
 A collection is a folder with corpus.jsonl.gz (id, title, text), queries.jsonl (id, text) and qrels.tsv (query_id,
-doc_id, grade, under a header). It is loaded into a schema of its own, which is dropped at
-the end. Needs the extra `eval`.
+doc_id, grade, under a header). It is loaded into a schema of its own, which is dropped at the
+end; so is our own schema where the database had none. Needs the extra `eval`.
 """
 
 import csv
@@ -13,13 +13,14 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, Text, insert
+from sqlalchemy import Engine, MetaData, Text, insert, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema, DropSchema
 
@@ -30,6 +31,7 @@ from hybridsearch.encoders import Encoder
 from hybridsearch.errors import ConfigurationError, MissingDependency
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
+from hybridsearch.routines import SCHEMA, stored
 from hybridsearch.schema import migrate
 from hybridsearch.searcher import HybridSearch
 from hybridsearch.segmentation import Segmenter
@@ -120,16 +122,42 @@ def _scratch_index(engine: Engine, declared: Mapping[str, Any]) -> Iterator[Sear
         text: Mapped[str]
 
     index = SearchIndex(Document, ["title", "text"], title="title", **declared)
-    with explained(index), engine.begin() as connection:
+    with explained(index), _migrated(engine):
+        with engine.begin() as connection:
+            connection.execute(CreateSchema(schema))
+            Base.metadata.create_all(connection)
+        try:
+            yield index
+        finally:
+            with Session(engine) as session, session.begin():
+                Base.metadata.drop_all(session.connection())  # with what our schema knows of the index
+                session.execute(DropSchema(schema, cascade=True))
+                forget_encoder(session, index)
+
+
+@contextmanager
+def _migrated(engine: Engine) -> Iterator[None]:
+    """Have our schema and pgvector; what was not there before goes at the end, unless somebody uses it by then."""
+    with engine.begin() as connection:
+        before = set(connection.scalars(_PRESENT, {"schema": SCHEMA}))
         migrate(connection)
-        connection.execute(CreateSchema(schema))
-        Base.metadata.create_all(connection)
     try:
-        yield index
+        yield
     finally:
-        with Session(engine) as session, session.begin():
-            session.execute(DropSchema(schema, cascade=True))
-            forget_encoder(session, index)
+        with engine.begin() as connection:
+            made = {SCHEMA, "vector"} - before
+            if SCHEMA in made and not stored(connection):
+                connection.execute(DropSchema(SCHEMA, cascade=True))
+            if "vector" in made:
+                with suppress(DBAPIError), connection.begin_nested():
+                    connection.execute(text("drop extension vector"))
+
+
+_PRESENT = text("""
+    select nspname::text from pg_catalog.pg_namespace where nspname = :schema
+    union all
+    select extname::text from pg_catalog.pg_extension where extname = 'vector'
+""")
 
 
 def _load(engine: Engine, index: SearchIndex, collection: Collection) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, delete, exists, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, and_, delete, exists, func, literal, or_, select, text, tuple_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import ExecutableDDLElement
@@ -119,7 +119,10 @@ def _drained(session: Session, index: SearchIndex, limits: Limits) -> Iterator[P
 
 
 def clear(session: Session, index: SearchIndex) -> None:
-    """Empty the index, so that it can be filled anew, by another encoder too (of the same dimensions)."""
+    """Empty the index, so that it can be filled anew, by another encoder too (of the same dimensions).
+
+    Its numbers begin again where the role owns the tables; who numbers documents meanwhile waits for the commit.
+    """
     lock(session, index, "words")
     forget_encoder(
         session, index
@@ -128,6 +131,20 @@ def clear(session: Session, index: SearchIndex) -> None:
     session.execute(Lock(index.chunks))
     for table in reversed(index.tables):
         session.execute(delete(table))
+    quoted = session.get_bind().dialect.identifier_preparer.format_table
+    numbered = [(quoted(table), column.name) for table in index.tables for column in table.columns if column.identity]
+    tables, columns = map(list, zip(*numbered, strict=True))
+    for statement in session.scalars(_RESTARTS, {"tables": tables, "columns": columns}).all():
+        session.connection().exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+# Not setval, which a rollback would not undo.
+_RESTARTS = text("""
+    select format('alter sequence %s restart', sequence.oid::regclass)
+    from unnest(cast(:tables as text[]), cast(:columns as text[])) as given(name, number)
+    join pg_catalog.pg_class as sequence on sequence.oid = to_regclass(pg_get_serial_sequence(given.name, given.number))
+    where pg_has_role(sequence.relowner, 'USAGE')
+""")
 
 
 def analyze(session: Session, index: SearchIndex) -> None:

@@ -23,16 +23,8 @@ from hybridsearch.state import lock
 
 BATCH = 16_000  # documents that one step of compaction merges, at most
 STRAYS = 1000  # documents that one step gathers
+LAST = 2**31 - 1  # the last number that there is
 STEP = 1_048_576  # rows that one step of a build takes, at most: a list is written once
-
-
-@dataclass(frozen=True)
-class FieldText:
-    """The text of one field of one document, with the field's weight."""
-
-    document: int
-    weight: float
-    text: str
 
 
 def prepare(session: Session, index: SearchIndex) -> None:
@@ -88,6 +80,13 @@ def end(session: Session, index: SearchIndex) -> int:
     return (session.scalar(select(func.max(index.documents.c.id))) or 0) + 1
 
 
+def used(session: Session, index: SearchIndex) -> float:
+    """Return the share of the numbers that are used up: of documents, and of the pieces of the encoder's weights."""
+    numbers = [index.documents.c.id, *([index.pieces.c.number] if index.sparse_tables else [])]
+    highest = [session.scalar(select(func.max(number))) or 0 for number in numbers]
+    return float(max(highest) / LAST)
+
+
 def rebuild_part(session: Session, index: SearchIndex, before: int, *, most: int) -> int:
     """Write the lowest ranges anew, of documents below a number; return how many they had, 0 at the end."""
     lock(session, index, "words")
@@ -140,24 +139,21 @@ def compact(session: Session, index: SearchIndex, *, documents: int = BATCH) -> 
 
 @dataclass(frozen=True)
 class Part:
-    """What one step of cleaning looks at: a range of 16,000 documents, or the lists of some terms (range -1)."""
+    """What one step of cleaning looks at, of some terms: their rows of one range, or all others (range -1)."""
 
     range: int
-    lowest: int = 0
-    highest: int = -1
+    lowest: int
+    highest: int
 
 
 LISTS = 100_000  # terms that one step looks at
 
 
 def parts(session: Session, index: SearchIndex) -> list[Part]:
-    """Return the parts of the postings."""
-    last = session.scalar(select(func.max(index.postings.c.place)))
-    if last is None:
-        return []
-    # The lists belong to no range.
-    lists = [Part(-1, terms[0], terms[-1]) for terms in term_parts(session, index)]
-    return lists + [Part(number) for number in range(max(last, -1) + 1)]
+    """Return the parts of the postings that there are. Reads the keys of all rows."""
+    range_, slice_ = func.greatest(index.postings.c.place, -1), (index.postings.c.term_id - 1) // LISTS
+    found = select(range_, slice_).distinct().order_by(range_, slice_)
+    return [Part(number, LISTS * n + 1, LISTS * (n + 1)) for number, n in session.execute(found)]
 
 
 def term_parts(session: Session, index: SearchIndex) -> list[range]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
-from hybridsearch import weights
+from hybridsearch import postings, weights
 from hybridsearch.engines import engine_of
 from hybridsearch.freshness import freshness
 from hybridsearch.graph import State, state
@@ -22,9 +22,10 @@ class Status:
     """Counts of an index. `rows` stand in the model's table; `bytes` counts the companion tables with indexes.
 
     `blocks` are the rows of the postings; `pending` documents and removals wait to be merged into them; `dead` is the
-    share of the postings that belongs to removed documents; `weights` are the postings of the encoder's term weights,
-    `unweighed` chunks wait to be merged into them; `hnsw` is the state of the chunks' HNSW index. The rest is
-    of `hybridsearch.freshness.Freshness`.
+    share of the postings that belongs to removed documents; `numbers` is the share of the documents' numbers that is
+    used up: each new content takes one, `hybridsearch index --rebuild` begins again. `weights` are the postings of the
+    encoder's term weights, `unweighed` chunks wait to be merged into them; `hnsw` is the state of the chunks' HNSW
+    index. The rest is of `hybridsearch.freshness.Freshness`.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Status:
     postings: int
     pending: int
     dead: float
+    numbers: float
     weights: int
     unweighed: int
     average_length: float
@@ -78,6 +80,7 @@ def status(session: Session, index: SearchIndex) -> Status:
         postings=stored.postings,
         pending=stored.pending,
         dead=stored.dead / max(stored.postings, 1),
+        numbers=postings.used(session, index),
         weights=weights.count(session, index),
         unweighed=weights.waiting(session, index),
         average_length=float(average),

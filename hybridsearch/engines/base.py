@@ -54,6 +54,12 @@ class LexicalEngine(Protocol):
     def clean(self, session: Session, index: SearchIndex) -> Iterator[int]:
         """Drop what is left of removed documents, in bounded steps; the caller commits after each."""
 
+    def rebuild(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Write what is stored anew beside the old, in bounded steps, with the statistics of now.
+
+        Yield how many documents each had; the caller commits after each.
+        """
+
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
         """Return what to do where much is left of removed documents: bounded steps of `clean`. Cheap to ask."""
 

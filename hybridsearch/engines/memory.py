@@ -101,6 +101,10 @@ class MemoryEngine:
         """Nothing to drop."""
         yield from ()
 
+    def rebuild(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Nothing is stored."""
+        yield from ()
+
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
         """Nothing: Nothing is stored."""
         return ()

@@ -49,6 +49,10 @@ class SqlEngine:
             step(session)
             yield 0
 
+    def rebuild(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Write whole ranges of postings; needs CREATE on the schema."""
+        yield from postings.rebuild(session, index)
+
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
         """Where a third of the postings is dead, clean; gather documents far from the others; forget unused words."""
         steps: list[Callable[[Session], int]] = []

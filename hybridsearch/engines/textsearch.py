@@ -53,6 +53,10 @@ class TextsearchEngine:
         """Nothing to drop: VACUUM does that."""
         yield from ()
 
+    def rebuild(self, session: Session, index: SearchIndex) -> Iterator[int]:
+        """Nothing: REINDEX does that."""
+        yield from ()
+
     def worn(self, session: Session, index: SearchIndex) -> Sequence[Callable[[Session], int]]:
         """Nothing: VACUUM does that."""
         return ()

@@ -6,7 +6,7 @@
 --   list  (below 0):    codes of the span -1 - place, sorted: (document & 1048575) << 11 | ceil(2047 * tf / (tf + norm)),
 --                       and where a code does not give its tf back, tf in `frequencies` (null where it does);
 --   removals (lowest):  documents = minus the number of removed documents that are still in the rows of ranges;
--- with norm = k1 * (1 - b + b * length / average), all three from `statistics`, where they never change.
+-- with norm = k1 * (1 - b + b * length / average), all three from `statistics`, where they do not change while there are weights.
 
 select set_config('hybridsearch.search_path', current_setting('search_path'), true),
        set_config('search_path', format('pg_catalog, %I, pg_temp', namespace.nspname), true)
@@ -21,7 +21,13 @@ language plpgsql
 set search_path from current
 as $$
 begin
-    execute format('insert into %s (id, documents, length, average, k1, b) values (1, 0, 0, 1, $1, $2) on conflict do nothing', statistics)
+    -- Not `on conflict` alone, which waits for a merge that is just writing the row.
+    execute format(
+        'insert into %1$s (id, documents, length, average, k1, b)
+         select 1, 0, 0, 1, $1, $2
+         where not exists (select from %1$s)
+         on conflict do nothing',
+        statistics)
     -- k1 = 0 would leave nothing of the frequencies in the rows; a query's own k1 need not be that of the rows.
     using case when k1 between 0.1 and 100 then k1 else 1.2 end, b;
 end
@@ -72,11 +78,11 @@ begin
         'update %s as s
          set documents = s.documents + x.documents,
              length = s.length + x.length,
-             average = case when s.documents = 0 and x.documents > 0 and not exists (select from %s) and x.length > 0
-                            then x.length / x.documents else s.average end
+             average = case when s.length + x.length > 0 and not exists (select from %s where place > %s)
+                            then (s.length + x.length) / (s.documents + x.documents) else s.average end
          from (select sum(sign) as documents, sum(sign * length::float8) as length from pg_temp.hybridsearch_taken) as x
          returning s.documents, s.average, s.k1, s.b',
-        statistics, postings) into strict s;
+        statistics, postings, removals) into strict s;
     -- Every posting: its tf, its weight and code, and whether it goes to a row of a range, or is to be taken out of one.
     execute format(
         'create temp table hybridsearch_moved on commit drop as
@@ -249,8 +255,8 @@ begin
 end
 $$;
 
--- Drop the postings of removed documents: of one range, and of the lists of the terms from `lowest` to `highest`.
--- Return how many went.
+-- Drop the postings of removed documents, of the terms from `lowest` to `highest`: from their rows of one range, or, where
+-- that is below 0, from their lists. Return how many went.
 create or replace function hybridsearch.clean(postings regclass, documents regclass, range_ int4, lowest int4, highest int4)
 returns int8
 language plpgsql
@@ -259,6 +265,7 @@ set jit = off
 set extra_float_digits = 1
 as $$
 declare
+    removals constant int4 := -2147483648;
     live vector; gone int8;
 begin
     perform pg_advisory_xact_lock(x'68796272'::int4, postings::oid::int4);
@@ -272,7 +279,8 @@ begin
              update %1$s as p
              set weights = (p.weights::vector * $1)::sparsevec, documents = bit_count(binary_quantize(p.weights::vector * $1))
              from %1$s as o
-             where o.term_id = p.term_id and o.place = p.place and p.place = $2
+             where o.term_id = p.term_id and o.place = p.place
+               and $2 >= 0 and p.term_id between $3 and $4 and p.place = $2
                and bit_count(binary_quantize(p.weights::vector * $1)) < p.documents
              returning p.term_id, o.documents - p.documents as gone
          ),
@@ -286,7 +294,7 @@ begin
                               case when bool_or(u.tf is not null) then array_agg(u.tf order by u.code) end as frequencies
                        from unnest(o.codes, o.frequencies) as u(code, tf)
                        where exists (select from %2$s as d where d.id = (u.code >> 11) + (-1 - o.place) * 1048576)) as x
-                   where o.term_id between $3 and $4 and o.place between -2147483647 and -1
+                   where $2 < 0 and o.term_id between $3 and $4 and o.place between -2147483647 and -1
                    offset 0) as y
              where p.term_id = y.term_id and p.place = y.place and coalesce(cardinality(y.codes), 0) < y.documents
              returning p.term_id, y.documents - p.documents as gone
@@ -294,7 +302,7 @@ begin
          -- Above 0 until the removal itself is merged.
          added as (
              insert into %1$s as p (term_id, place, documents)
-             select g.term_id, -2147483648, sum(g.gone)
+             select g.term_id, $5, sum(g.gone)
              from (table ranges union all table lists) as g
              group by g.term_id
              on conflict (term_id, place) do update
@@ -302,15 +310,20 @@ begin
              returning 1
          )
          select coalesce(sum(gone), 0) from (table ranges union all table lists) as g',
-        postings, documents) into gone using live, range_, lowest, highest;
-    if gone > 0 then
-        execute format('delete from %s where documents = 0', postings);
+        postings, documents) into gone using live, range_, lowest, highest, removals;
+    -- What has nothing left, of what was looked at: lists of which a merge has made rows of ranges are among it.
+    if gone > 0 or range_ < 0 then
+        execute format(
+            'delete from %s
+             where documents = 0
+               and (term_id between $1 and $2 and place <= $3 or term_id between $1 and $2 and place = $4)',
+            postings) using lowest, highest, case when range_ < 0 then -1 else removals end, range_;
     end if;
     return gone;
 end
 $$;
 comment on function hybridsearch.clean(regclass, regclass, int4, int4, int4) is
-    'Drop the postings of removed documents from one range and from the lists of some terms';
+    'Drop the postings of removed documents from the rows that some terms have of one range, or from their lists';
 
 -- Forget those of some words, by their numbers, that are in no document any more; return how many. None while somebody
 -- adds documents, who has looked their words up. What is left is their numbers, under a text that no word has: the next new
@@ -331,13 +344,15 @@ begin
     if not pg_try_advisory_xact_lock(x'68796272'::int4, terms::oid::int4) then
         return 0;
     end if;
+    -- By sorting or hashing: a subquery of `not in` that does not fit in memory is read once a word.
+    execute format('select array(select unnest($1) except select unnest(w.terms) from %s as w)', pending)
+    into numbers using numbers;
     execute format(
         'update %s as t
          set term = e''\x01'' || t.id
          where t.id = any($1) and t.term > e''\x02''
-           and not exists (select from %s as p where p.term_id = t.id)
-           and t.id not in (select unnest(w.terms) from %s as w)',
-        terms, postings, pending) using numbers;
+           and not exists (select from %s as p where p.term_id = t.id)',
+        terms, postings) using numbers;
     get diagnostics gone = row_count;
     return gone;
 end

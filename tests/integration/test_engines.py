@@ -81,6 +81,36 @@ def test_field_weights_and_parameters_are_those_of_the_declaration(
         assert scores(session, shop, query) == pytest.approx(expected(session, shop, query), rel=1e-6)
 
 
+def test_a_word_counts_ten_thousand_times(engine: Engine, session: Session, shop: Any) -> None:
+    """By pg_textsearch 255 times, see `expected`."""
+    session.execute(insert(shop.Article), [{"id": 9, "title": "Oak", "body": "red " * 10_000}])
+    session.commit()
+    backfill(engine, shop.index)
+    assert words_of(session, shop)[9]["red"] == 10_000
+    assert scores(session, shop, "red") == pytest.approx(expected(session, shop, "red"), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sql", "memory"])  # the server that has pg_textsearch has no unaccent
+def test_a_configuration_may_use_unaccent(engine: Engine, session: Session, kind: str) -> None:
+    for statement in (
+        "create extension unaccent",
+        "create text search configuration plain (copy = simple)",
+        "alter text search configuration plain alter mapping for hword, hword_part, word with unaccent, simple",
+    ):
+        session.execute(text(statement))
+    session.commit()
+    shop = articles(engine=kind, config="plain")
+    shop.Base.metadata.create_all(engine)
+    rows = {1: "Über das Café", 2: "uber das cafe", 3: "Ueber das Kaffeehaus"}
+    session.execute(insert(shop.Article), [{"id": key, "title": title, "body": None} for key, title in rows.items()])
+    session.commit()
+    backfill(engine, shop.index)
+    for query in ("über", "UBER CAFÉ", "cafe"):
+        found = scores(session, shop, query)
+        assert list(found) == [1, 2]
+        assert found[1] == found[2]
+
+
 def test_a_condition_leaves_out_rows_and_changes_no_score(session: Session, shop: Any) -> None:
     every = scores(session, shop, "red oak")
     assert {1, 5, 8} < set(every)

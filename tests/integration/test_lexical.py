@@ -123,6 +123,34 @@ def test_a_row_of_a_range_gives_fractional_frequencies_back(engine: Engine, sess
     assert scores(session, shop, "oak red red", candidates=10) == pytest.approx(best, rel=1e-6)
 
 
+@pytest.mark.parametrize("bm25", [BM25(), BM25(k1=3, b=1)], ids=str)
+def test_a_row_of_a_range_gives_ten_thousand_occurrences_back(engine: Engine, session: Session, bm25: BM25) -> None:
+    shop, other = articles(), articles(bm25=bm25)
+    fill(engine, shop, [{"id": n, "title": "oak " * (n % 4), "body": "red"} for n in range(1, 200)])
+    fill(engine, shop, [{"id": n, "title": "oak " * (n - 200) * 5000, "body": None} for n in (201, 202)])
+    merge(session, shop)
+    place = shop.index.postings.c.place
+    assert session.scalars(select(place).where(place >= 0)).all() == [0, 0]
+    expected = oracles.bm25(terms(session, "oak"), documents(session, shop), k1=bm25.k1, b=bm25.b)
+    assert scores(session, shop, "oak", declared=other.index) == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_frequency_is_zero(engine: Engine, session: Session) -> None:
+    """A weight of 0 is refused; nothing else could make one, which would be a posting that scores nothing."""
+    shop = articles(fields={"title": 2.5, "body": 1e-6})
+    fill(engine, shop, ROWS)
+    waiting = session.scalars(select(shop.index.pending.c.frequencies)).all()
+    assert 0 < min(min(frequencies) for frequencies in waiting if frequencies) < 1e-5
+    merge(session, shop)
+    codes, frequencies = shop.index.postings.c.codes, shop.index.postings.c.frequencies
+    for held, kept in session.execute(select(codes, frequencies).where(codes.is_not(None))):
+        assert all(code & 2047 for code in held)
+        assert all(one is None or one > 0 for one in kept or ())
+    expected = oracles.bm25(terms(session, "red"), documents(session, shop))
+    assert min(expected.values()) > 0
+    assert scores(session, shop, "red") == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_document_of_20000_different_words_is_scored_by_each(engine: Engine, session: Session, merged: bool) -> None:
     shop = articles(config="simple")
@@ -222,6 +250,18 @@ def test_a_code_is_found_whole_in_any_case_and_by_the_text_that_holds_it(session
     inside = terms(session, f"The {code}, as sold.")
     assert code.lower() in inside
     assert set(terms(session, code.lower())) <= set(inside) | {"an"}
+
+
+@pytest.mark.parametrize(
+    ("code", "parts"),
+    [
+        ("2.13GHz", {"2.13ghz", "2.13", "ghz", "2", "13ghz"}),
+        ("006R90321", {"006r90321", "006", "90321"}),
+        ("DV7-1211ea", {"dv7-1211ea", "dv7", "1211ea", "dv", "1211", "ea"}),
+    ],
+)
+def test_a_code_is_itself_and_its_parts(session: Session, code: str, parts: set[str]) -> None:
+    assert terms(session, code) == dict.fromkeys(parts, 1)
 
 
 WORDS = ["red", "blue", "oak", "chair", "table", "椅子", "x1", "the"]

@@ -88,7 +88,7 @@ def test_readers_see_one_snapshot_while_four_write_and_one_merges(engine: Engine
         except BaseException as error:
             failures.append(error)
 
-    pool = [(write, seed) for seed in range(4)] + [(upkeep, 4)] + [(read, seed) for seed in range(5, 8)]
+    pool = [(write, seed) for seed in range(4)] + [(upkeep, 4)] + [(read, seed) for seed in range(5, 9)]
     threads = [threading.Thread(target=run, args=each) for each in pool]
     for thread in threads:
         thread.start()

@@ -1,7 +1,8 @@
 """The sparse leg through its postings: whatever was merged, and whatever happened since, it is that of all chunks."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -271,43 +272,52 @@ def test_a_worker_with_nothing_else_to_do_drops_what_is_dead(engine: Engine) -> 
         check(session, shop, vectors(random, 5), (1, 10, 1000))
 
 
-def test_readers_see_one_snapshot_while_writers_and_merges_run(engine: Engine) -> None:
+def test_readers_see_one_snapshot_while_four_write_and_one_merges(engine: Engine) -> None:
     shop = made(engine)
-    stop, faults = threading.Event(), []
+    stop, faults, done = threading.Event(), list[Exception](), Counter[str]()
 
-    def work(number: int) -> None:
-        random = np.random.default_rng(100 + number)
-        first = 1_000_000 * (number + 1)
+    def merge(number: int) -> None:
+        while not stop.is_set():
+            with Session(engine) as session, session.begin():
+                done["merged"] += weigh(session, shop.index, most=60)
+                done["cleaned"] += sum(weigh_anew(session, shop.index))
+
+    def write(number: int) -> None:
+        random, first = np.random.default_rng(100 + number), 1_000_000 * number
+        while not stop.is_set():
+            with Session(engine) as session, session.begin():
+                keys = select(shop.Article.id).where(shop.Article.id.between(first - 500, first - 200))
+                session.execute(delete(shop.Article).where(shop.Article.id.in_(keys)))
+                store(session, shop, first, vectors(random, 40))
+                first += 40
+                done["written"] += 40
+
+    def read(number: int) -> None:
+        random = np.random.default_rng(7 + number)
+        for _ in range(30):
+            with Session(engine) as session:
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+                check(session, shop, vectors(random, 2), (10, 200))
+            done["read"] += 1
+
+    def run(work: Callable[[int], None], number: int) -> None:
         try:
-            while not stop.is_set():
-                with Session(engine) as session, session.begin():
-                    if number == 0:
-                        weigh(session, shop.index, most=60)
-                        list(weigh_anew(session, shop.index))
-                        continue
-                    keys = select(shop.Article.id).where(shop.Article.id.between(first - 500, first - 200))
-                    session.execute(delete(shop.Article).where(shop.Article.id.in_(keys)))
-                    store(session, shop, first, vectors(random, 40))
-                    first += 40
+            work(number)
         except Exception as error:
             faults.append(error)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
+    writers = [threading.Thread(target=run, args=(work, n)) for n, work in enumerate([merge, *[write] * 4])]
+    readers = [threading.Thread(target=run, args=(read, number)) for number in range(4)]
+    for thread in (*writers, *readers):
         thread.start()
-    random, looks = np.random.default_rng(7), 0
-    try:
-        while looks < 60 and not faults:
-            with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-                with Session(connection) as session:
-                    check(session, shop, vectors(random, 2), (10, 200))
-                looks += 1
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    for thread in readers:
+        thread.join()
+    stop.set()
+    for thread in writers:
+        thread.join()
     assert not faults
-    assert looks == 60
+    assert done["read"] == 120
+    assert min(done["written"], done["merged"], done["cleaned"]) > 100, done
 
 
 def test_a_worker_merges_what_waits(engine: Engine) -> None:

@@ -1,8 +1,8 @@
 -- engine: sql
 -- Write a part of one lexical index anew beside the rest: the documents of its lowest ranges get new numbers, in whole
 -- ranges, with the words and the idf of now; the old ranges go, with the postings of removed documents that are in them.
--- Return how many documents that were (1 where none is left of them), about `most`; 0 where none is below `before`. One transaction, one at a
--- time; readers go on. A document keeps its hash, unless its row has changed.
+-- Return how many documents that were (1 where none is left of them), about `most`; 0 where none is below `before`. One
+-- transaction, one at a time; readers go on. A document keeps its hash, unless its row has changed.
 create or replace function {{fn:rebuild}}(before int4, most int4 default 1048576)
 returns int4
 language plpgsql
@@ -73,11 +73,19 @@ begin
     on conflict (term_id, place) do update
     set documents = p.documents + excluded.documents;
     delete from {{posting}} where documents = 0;
+    -- Where no weight is left, those to come are made with the average and the parameters of now.
     update {{statistics}} as z
-    set documents = z.documents - x.documents, length = z.length - x.length
-    from (select count(*) as documents, coalesce(sum(length::float8), 0) as length
-          from pg_temp.hybridsearch_renewed
-          where merged) as x;
+    set documents = z.documents - x.documents,
+        length = z.length - x.length,
+        average = case when bare and x.average > 0 then x.average else z.average end,
+        k1 = case when bare then x.k1 else z.k1 end,
+        b = case when bare then {{b}} else z.b end
+    from (select count(*) filter (where merged) as documents,
+                 coalesce(sum(length::float8) filter (where merged), 0) as length,
+                 avg(length::float8) as average,
+                 case when {{k1}} between 0.1 and 100 then {{k1}} else 1.2 end as k1
+          from pg_temp.hybridsearch_renewed) as x,
+         (select not exists (select from {{posting}} where place > -2147483648) as bare) as y;
     drop table pg_temp.hybridsearch_renewed;
     renewed := {{fn:build}}('', 2147483647, lowest, highest);
     -- Those without a row. One that has changed may have the words of another content than its hash says.
