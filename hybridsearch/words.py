@@ -8,27 +8,17 @@ their words, so a query scores a document either from its row or from the index,
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
-    ColumnClause,
     ColumnElement,
     FromClause,
-    Select,
     Table,
-    Text,
     and_,
     case,
-    cast,
-    column,
     delete,
-    exists,
     func,
     insert,
-    literal,
-    null,
     select,
     update,
 )
@@ -36,7 +26,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from hybridsearch.changes import note, note_gone, notify
-from hybridsearch.content import Key, content_hash, keys_as_rows, recipe
+from hybridsearch.comparison import Seen, distinct, look, moved, without_rows
+from hybridsearch.content import Key, keys_as_rows, recipe
 from hybridsearch.engines import engine_of
 from hybridsearch.isolation import culprits, is_of_data, is_unsure, said_of
 from hybridsearch.model import SearchIndex
@@ -49,18 +40,6 @@ logger = logging.getLogger(__name__)
 WORDS = 500  # documents in one transaction
 MANY = 5000  # new rows that are worth a range of postings of their own
 MOST = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A changed key: the row's hash (None: no row) and version, and what is indexed of it (None: nothing)."""
-
-    key: Key
-    hash: bytes | None
-    version: str
-    number: int | None
-    indexed: bytes | None
-    encoded: bool
 
 
 def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wait: bool = False) -> Page | None:
@@ -93,8 +72,8 @@ def _index(
 ) -> Page:
     """Index the words of changed documents; of those that cannot be read nothing stays but an error in the queue."""
     unread = unread or {}
-    read = _look(session, index, [key for key in taken if key not in unread])
-    seen = _distinct(taken, [*read, *_unread(session, index, list(unread))])
+    read = look(session, index, [key for key in taken if key not in unread])
+    seen = distinct(taken, [*read, *without_rows(session, index, list(unread))])
     changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
     gone = [one for one in seen if one.hash is None]
     same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
@@ -161,60 +140,7 @@ def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetim
     return taken
 
 
-def _look(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Seen]:
-    """Compare the rows with what is indexed of them, in one snapshot."""
-    width = len(index.key_names)
-    rows = session.execute(_comparison(index, keys)).all()
-    return [_Seen(tuple(row[:width]), *row[width:]) for row in rows]
-
-
-def _unread(session: Session, index: SearchIndex, keys: Sequence[Key]) -> list[_Seen]:
-    """Rows that cannot be read, as if they were gone."""
-    if not keys:
-        return []
-    given, documents = keys_as_rows(index, keys), index.documents
-    same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
-    names = [given.c[name] for name in index.key_names]
-    rows = session.execute(select(*names, documents.c.id).join_from(given, documents, same, isouter=True))
-    return [_Seen(tuple(row[:-1]), None, "", row[-1], None, False) for row in rows]
-
-
-def _distinct(taken: Iterable[Key], seen: Iterable[_Seen]) -> list[_Seen]:
-    """Each row, and each document without one, once, under the key that was noted last.
-
-    Keys may be equal in PostgreSQL, by their type or collation (citext), and not in Python.
-    """
-    by_key = {one.key: one for one in seen}
-    noted = [by_key[key] for key in taken]
-    return list({one.version or one.number or one.key: one for one in noted}.values())
-
-
-def _comparison(index: SearchIndex, keys: Sequence[Key]) -> Select[Any]:
-    given, documents = keys_as_rows(index, keys), index.documents
-    names = [given.c[name] for name in index.key_names]
-    same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
-    # A row that was deleted has lost its chunks at once, also where it is back with the same content.
-    chunks = index.chunks
-    own = and_(*(given.c[name] == chunks.c[name] for name in index.key_names))
-    has_chunks = exists(select(literal(1)).select_from(chunks).where(own))
-    # A hash of no row is null, and a row's key is not.
-    hashed = case((index.keys[0].is_not(None), content_hash(index)), else_=null())
-    return (
-        select(
-            *names,
-            hashed.label("content_hash"),
-            _version(index).label("row_version"),
-            documents.c.id.label("document_number"),
-            documents.c.hash.label("indexed_hash"),
-            and_(documents.c.encoded_at.is_not(None), has_chunks).label("is_encoded"),
-        )
-        .select_from(given)
-        .outerjoin(index.table, index.same_row(given))
-        .outerjoin(documents, same)
-    )
-
-
-def _numbers(seen: Iterable[_Seen]) -> list[int]:
+def _numbers(seen: Iterable[Seen]) -> list[int]:
     return [one.number for one in seen if one.number is not None]
 
 
@@ -236,19 +162,19 @@ def _remove(session: Session, index: SearchIndex, numbers: Sequence[int]) -> Non
         engine_of(index).remove(session, index, numbers)
 
 
-def _drop(session: Session, index: SearchIndex, table: Table, seen: Sequence[_Seen]) -> None:
+def _drop(session: Session, index: SearchIndex, table: Table, seen: Sequence[Seen]) -> None:
     """Drop chunks, or places in the queue, of documents."""
     if seen:
         session.execute(delete(table).where(_of(index, table, seen)))
 
 
-def _of(index: SearchIndex, table: FromClause, seen: Sequence[_Seen]) -> ColumnElement[bool]:
+def _of(index: SearchIndex, table: FromClause, seen: Sequence[Seen]) -> ColumnElement[bool]:
     """The condition that a row of a companion is of one of these."""
     given = keys_as_rows(index, [one.key for one in seen])
     return and_(*(given.c[name] == table.c[name] for name in index.key_names))
 
 
-def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> None:
+def _add(session: Session, index: SearchIndex, documents: Sequence[Seen]) -> None:
     """Number the documents, and index their words."""
     if not documents:
         return
@@ -260,39 +186,22 @@ def _add(session: Session, index: SearchIndex, documents: Sequence[_Seen]) -> No
     engine_of(index).add(session, index, list(session.scalars(statement, rows)))
 
 
-def _distrust(session: Session, index: SearchIndex, indexed: Sequence[_Seen]) -> None:
+def _distrust(session: Session, index: SearchIndex, indexed: Sequence[Seen]) -> None:
     """Look again at rows that were written between the look at their hash and the reading of their words.
 
     A content that goes and comes back in that time would leave the words of the one between under its own hash.
     """
-    if not indexed:
-        return
-    given, width = keys_as_rows(index, [one.key for one in indexed]), len(index.key_names)
-    rows = session.execute(
-        select(*(given.c[name] for name in index.key_names), _version(index)).join_from(
-            given, index.table, index.same_row(given), isouter=True
-        )
-    ).all()
-    now = {tuple(row[:width]): row[width] for row in rows}
-    moved = [one.key for one in indexed if now[one.key] != one.version]
-    if moved:
-        given, documents = keys_as_rows(index, moved), index.documents
+    keys = moved(session, index, indexed)
+    if keys:
+        given, documents = keys_as_rows(index, keys), index.documents
         same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
         session.execute(update(documents).where(same).values(hash=b""))
-        note(session, index, moved)
+        note(session, index, keys)
         notify(session, index)
 
 
-def _version(index: SearchIndex) -> ColumnElement[str]:
-    """Return what tells one version of a row from every other, past and to come."""
-    system: list[ColumnClause[Any]] = [column(name) for name in ("tableoid", "xmin", "ctid")]
-    for one in system:
-        one.table = index.table
-    return func.concat_ws(" ", *(cast(one, Text) for one in system))
-
-
 def _queue(
-    session: Session, index: SearchIndex, since: Mapping[Key, datetime], seen: Sequence[_Seen], *, again: bool
+    session: Session, index: SearchIndex, since: Mapping[Key, datetime], seen: Sequence[Seen], *, again: bool
 ) -> None:
     """Let documents wait for their vectors; `again` gives one that waits, or was set aside, a fresh start."""
     rows = [{**dict(zip(index.key_names, one.key, strict=True)), "queued_at": since[one.key]} for one in seen]
