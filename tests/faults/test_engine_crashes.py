@@ -90,7 +90,8 @@ def test_a_step_whose_server_was_killed_has_changed_nothing(
     before = held(crashing)
     crashing.dispose()
     others = create_engine(crashing.url)
-    with others.connect() as blocker, others.connect() as watcher:
+    watching = others.execution_options(isolation_level="AUTOCOMMIT")  # each look is a new one
+    with others.connect() as blocker, watching.connect() as watcher:
         if midway:
             blocker.execute(text(lock))
         with unfinished(crashing, work) as done:
