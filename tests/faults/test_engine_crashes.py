@@ -90,8 +90,7 @@ def test_a_step_whose_server_was_killed_has_changed_nothing(
     before = held(crashing)
     crashing.dispose()
     others = create_engine(crashing.url)
-    # In a transaction, the server says again and again what it said at first of who waits.
-    watching = others.execution_options(isolation_level="AUTOCOMMIT")
+    watching = others.execution_options(isolation_level="AUTOCOMMIT")  # each look is a new one
     with others.connect() as blocker, watching.connect() as watcher:
         if midway:
             blocker.execute(text(lock))

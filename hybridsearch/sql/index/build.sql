@@ -53,7 +53,8 @@ begin
     update {{statistics}} as z
     set documents = z.documents + x.documents,
         length = z.length + x.length,
-        average = case when x.length > 0 and not exists (select from {{posting}})
+        -- Until there is a weight that was made with another; what is left of removals has none.
+        average = case when z.length + x.length > 0 and not exists (select from {{posting}} where place > -2147483648)
                        then (z.length + x.length) / (z.documents + x.documents) else z.average end
     from (select count(*) as documents, sum(length::float8) as length from {{build_rows}}) as x
     returning z.documents, z.average, z.k1, z.b into strict s;
