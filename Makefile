@@ -29,8 +29,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.demo ## play a shop's story: migrate, index, search (with DATABASE_URL: on that server)
 	@$(BIN)/hybridsearch demo
 
+# Two processes, each with a server of its own; on a server that is given, one.
+SPREAD := $(if $(HYBRIDSEARCH_TEST_URL),,-n 2 --dist loadfile)
+
 test: $(VENV)/.dev ## run all tests (with HYBRIDSEARCH_TEST_URL: on that server)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 soak: $(VENV)/.dev ## the faults for longer: 300 kills of workers, 8 writers beside 3 workers for 2 minutes
 	HYBRIDSEARCH_TEST_KILLS=300 HYBRIDSEARCH_TEST_SECONDS=120 HYBRIDSEARCH_TEST_CUTS=100 HYBRIDSEARCH_TEST_CRASHES=10 \

@@ -23,24 +23,25 @@ UNSURE = (
     "P0",
     "XX",
 )  # integrity, functions, internal: of a row (a damaged page), or of what reads it
+USED_UP = "2200H"  # of a sequence: no row's fault
 
 
 def is_of_data(error: Exception) -> bool:
     """Return whether an error may be of one row alone: of what it holds, in the database, the driver or in Python."""
     if isinstance(error, DBAPIError):
-        code = _class_of(error)
-        known = code in VALUES + UNSURE if code else isinstance(error, DataError)  # the driver's own has no code
-        return known and not error.connection_invalidated
+        code = _code_of(error)
+        known = code[:2] in VALUES + UNSURE if code else isinstance(error, DataError)  # the driver's own has no code
+        return known and code != USED_UP and not error.connection_invalidated
     return not isinstance(error, SQLAlchemyError | HybridSearchError | OSError | MemoryError)
 
 
 def is_unsure(error: Exception) -> bool:
     """Return whether such an error may as well be of what reads the rows: then it comes at every row."""
-    return isinstance(error, DBAPIError) and _class_of(error) in UNSURE
+    return isinstance(error, DBAPIError) and _code_of(error)[:2] in UNSURE
 
 
-def _class_of(error: DBAPIError) -> str:
-    return (getattr(error.orig, "sqlstate", None) or "")[:2]
+def _code_of(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def culprits(session: Session, keys: Sequence[K], work: Callable[[Sequence[K]], object]) -> dict[K, Exception]:

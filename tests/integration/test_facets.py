@@ -150,7 +150,7 @@ def test_async_counts_are_the_same(library: Library, session: Session, database:
         ({"by": {"x": text("draw")}, "over": "everything"}, "over is 'everything': give fused or matches"),
         ({"by": {"x": text("nope")}}, 'column "nope" does not exist'),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_counted_by_is_refused(
     library: Library, session: Session, options: dict[str, Any], said: str

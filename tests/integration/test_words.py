@@ -13,7 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from hybridsearch import HybridSearch, SearchIndex
 from hybridsearch.backfill import backfill
 from hybridsearch.freshness import failures, freshness
-from hybridsearch.queue import forget, retry
+from hybridsearch.lexical import lexical
+from hybridsearch.queue import Limits, forget, retry
 from hybridsearch.words import fill_words, index_words
 from hybridsearch.worker import Worker
 from tests.support.afresh import differences
@@ -199,6 +200,10 @@ def test_a_value_that_python_cannot_hold_blocks_no_other(engine: Engine, session
     index = SearchIndex(Event, ["title", "day"], encoder=WordHashEncoder())
     Base.metadata.create_all(engine)
     change(engine, "insert into event values (1, 'Fair', '2026-05-01'), (2, 'Doomsday', 'infinity')")
-    Worker(engine, [index]).once()
-    assert [failure.key for failure in failures(session, index)] == [(2,)]
-    assert len(HybridSearch(index).search(session, "fair", legs=["lexical"])) == 1
+    Worker(engine, [index], limits=Limits(attempts=1)).once()
+    (failure,) = failures(session, index)
+    assert failure.key == (2,)
+    assert "its texts cannot be read: DataError: date too large" in failure.error
+    assert len(HybridSearch(index).search(session, "fair", legs=["dense"])) == 1
+    for number, word in ((1, "fair"), (2, "doomsday")):
+        assert [row[0] for row in session.execute(lexical(index, word, candidates=10))] == [number]

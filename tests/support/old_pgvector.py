@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from sqlalchemy import URL
 
 from hybridsearch.connect import sqlalchemy_url
@@ -47,8 +48,9 @@ def old_server() -> Iterator[URL]:
 
 def _make_environment() -> None:
     made = ENVIRONMENT / PACKAGE
-    if made.exists():
-        return
-    venv.create(ENVIRONMENT, with_pip=True, clear=True)
-    subprocess.run([PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", PACKAGE], check=True)
-    made.touch()
+    with FileLock(f"{ENVIRONMENT}.lock"):
+        if made.exists():
+            return
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        subprocess.run([PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", PACKAGE], check=True)
+        made.touch()

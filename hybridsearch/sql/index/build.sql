@@ -54,9 +54,13 @@ begin
     set documents = z.documents + x.documents,
         length = z.length + x.length,
         -- Until there is a weight that was made with another; what is left of removals has none.
-        average = case when z.length + x.length > 0 and not exists (select from {{posting}} where place > -2147483648)
-                       then (z.length + x.length) / (z.documents + x.documents) else z.average end
-    from (select count(*) as documents, sum(length::float8) as length from {{build_rows}}) as x
+        average = case when x.length_of_all > 0 and not exists (select from {{posting}} where place > -2147483648)
+                       then x.length_of_all / x.all_documents else z.average end
+    from (select o.documents, o.length, v.documents + o.documents + p.documents as all_documents,
+                 v.length + o.length + p.length as length_of_all
+          from (select count(*) as documents, coalesce(sum(length::float8), 0) as length from {{build_rows}}) as o,
+               (select coalesce(sum(sign), 0) as documents, coalesce(sum(sign * length::float8), 0) as length from {{pending}}) as p,
+               {{statistics}} as v) as x
     returning z.documents, z.average, z.k1, z.b into strict s;
     -- 2. The dictionary, and of each word of these documents its number, and its idf where it goes to rows of ranges.
     create unlogged table {{build_words}} as
