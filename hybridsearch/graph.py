@@ -135,23 +135,26 @@ def build(
     Return whether it is there then: False, with nothing done, where somebody else is building it. `during` is entered
     with the connection while it works.
     """
-    graph = _graph(index)
     with explained(index), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()  # with its lock, and its settings
         if not connection.scalar(select(func.pg_try_advisory_lock(lock_key(index, BUILDS)))):
             return False
-        if not _is_missing(Session(connection), index):
-            return True
-        # It waits for the transactions that are open, however long.
-        connection.execute(select(func.set_config("lock_timeout", "0", False)))
-        quoted = connection.dialect.identifier_preparer
-        name = quoted.format_index(graph)
-        schema = f"{quoted.quote_schema(graph.table.schema)}." if graph.table is not None and graph.table.schema else ""
-        create = str(CreateIndex(graph).compile(dialect=connection.dialect))
-        with during(connection):
-            connection.exec_driver_sql(f"drop index concurrently if exists {schema}{name}")
-            connection.exec_driver_sql(create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+        if _is_missing(Session(connection), index):
+            # It waits for the transactions that are open, however long.
+            connection.execute(select(func.set_config("lock_timeout", "0", False)))
+            with during(connection):
+                _create_beside(connection, _graph(index))
+        # The server takes its time over the end of a session, and whoever comes next would be told of a builder.
+        connection.execute(select(func.pg_advisory_unlock(lock_key(index, BUILDS))))
     return True
+
+
+def _create_beside(connection: Connection, graph: Any) -> None:
+    quoted = connection.dialect.identifier_preparer
+    schema = f"{quoted.quote_schema(graph.table.schema)}." if graph.table.schema else ""
+    create = str(CreateIndex(graph).compile(dialect=connection.dialect))
+    connection.exec_driver_sql(f"drop index concurrently if exists {schema}{quoted.format_index(graph)}")
+    connection.exec_driver_sql(create.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
 
 
 def _graph(index: SearchIndex) -> Any:

@@ -6,7 +6,7 @@ with present(engine) as presence:
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -28,6 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.exc import DBAPIError
 
 PRESENCE = 0x68796270  # "hybp": the class of these locks
 
@@ -67,6 +68,8 @@ def present(engine: Engine) -> Iterator[Presence]:
             if connection.scalar(select(func.pg_try_advisory_lock(PRESENCE, worker))):
                 break
         yield Presence(worker, connection)
+        with suppress(DBAPIError):  # of a session that is lost
+            connection.execute(select(func.pg_advisory_unlock_all()))  # the server takes its time over a session's end
 
 
 def is_present(worker: ColumnElement[int]) -> ColumnElement[bool]:

@@ -13,8 +13,10 @@ from hybridsearch import HybridSearch
 from hybridsearch.backfill import backfill
 from hybridsearch.cli_upkeep import _announced
 from hybridsearch.freshness import freshness, prometheus_text
-from hybridsearch.graph import WORTH, Estimate, abandoned, build, estimate, state
+from hybridsearch.graph import LOADS, WORTH, Estimate, abandoned, build, estimate, state
 from hybridsearch.page import Page
+from hybridsearch.presence import present_workers
+from hybridsearch.state import lock
 from hybridsearch.status import status
 from hybridsearch.worker import Worker
 from tests.support.command_line import run
@@ -207,3 +209,21 @@ def test_a_graph_is_built_once_and_a_worker_that_is_stopped_leaves_it_to_another
     Worker(engine, [without.index]).once()
     assert build(engine, without.index)
     assert is_there(engine)
+
+
+def test_who_builds_next_is_not_told_of_a_builder_that_is_done(engine: Engine, without: SimpleNamespace) -> None:
+    for _ in range(20):
+        with engine.connect(), engine.connect():
+            pass  # two connections are ready in the pool: the second build does not wait for one
+        assert build(engine, without.index)
+        assert build(engine, without.index)
+
+
+def test_who_fills_an_index_is_gone_once_the_fill_returns(engine: Engine, without: SimpleNamespace) -> None:
+    for _ in range(20):
+        with engine.connect(), engine.connect(), engine.connect():
+            pass
+        backfill(engine, without.index)
+        with Session(engine) as session:
+            assert lock(session, without.index, LOADS, wait=False)
+            assert session.scalar(select(present_workers())) == 0
