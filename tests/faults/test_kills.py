@@ -141,7 +141,7 @@ def test_fifty_random_kills_lose_and_double_nothing(tables: Engine) -> None:
                 workers.kill(chance.choice(workers.workers))
                 killed += 1
                 workers.start()
-        until(lambda: is_drained(tables, shop), 120)
+        until(lambda: is_drained(tables, shop))
     assert killed == KILLS
     assert done["committed"] > 100
     print(f"{killed} kills, {done['committed']} transactions, {done['rolled back']} rolled back, 0 differences")

@@ -35,7 +35,7 @@ def test_a_worker_behind_a_bad_network_loses_nothing(tables: Engine) -> None:
                 time.sleep(chance.uniform(0.1, 0.5))
                 proxy.resume()
         assert sum(proxy.faults.values()) >= CUTS
-        until(lambda: is_drained(tables, shop), 120)
+        until(lambda: is_drained(tables, shop))
         print(f"{dict(proxy.faults)} faults of the network, 0 differences")
     assert_intact(tables, shop)
 
@@ -50,7 +50,7 @@ def test_a_worker_gives_up_a_connection_that_does_not_answer(tables: Engine) -> 
             time.sleep(1)
             proxy.stall(new=False)
             add(tables, 41, 60)
-            until(lambda: is_drained(tables, shop), 60)
+            until(lambda: is_drained(tables, shop))
             assert any("has not answered" in line for line in workers.said)
     assert_intact(tables, shop)
 
@@ -68,9 +68,9 @@ def test_a_worker_whose_network_stalls_for_good_is_not_waited_for(tables: Engine
             proxy.stall()
             whole.start()
             time.sleep(1)
-        until(lambda: is_drained(tables, shop), 60)
+        until(lambda: is_drained(tables, shop))
         add(tables, 5000, 5020)
-        until(lambda: is_drained(tables, shop), 60)
+        until(lambda: is_drained(tables, shop))
         proxy.reset()
         proxy.resume()
         time.sleep(0.5)

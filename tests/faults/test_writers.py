@@ -27,7 +27,7 @@ def test_eight_writers_and_three_workers_end_with_the_same_index(tables: Engine)
             workers.start()
         with writing(tables, 8) as done:
             time.sleep(SECONDS)
-        until(lambda: is_drained(tables, shop), 60)
+        until(lambda: is_drained(tables, shop))
     assert min(done["committed"], done["rolled back"]) > 30, done
     print(f"{dict(done)} transactions by 8 writers beside 3 workers in {SECONDS:g} s")
     assert_intact(tables, shop)
@@ -64,7 +64,7 @@ def test_a_long_transaction_that_deletes_holds_up_no_other_document(tables: Engi
         connection.execute(text("delete from article where id = 7"))
         with tables.begin() as other:
             other.execute(text("update article set title = title || ' new' where id <> 7"))
-        until(lambda: is_drained(tables, shop), 20)
+        until(lambda: is_drained(tables, shop))
         connection.rollback()
     late.dispose()
     assert_intact(tables, shop)

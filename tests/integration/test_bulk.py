@@ -120,7 +120,7 @@ def test_a_fill_ends_beside_writers_who_never_do(engine: Engine) -> None:
     with patch.dict(os.environ, HYBRIDSEARCH_TEST_DELAY="0.01"), writing(engine, 4, pause=0.02) as done:
         filled = threading.Thread(target=backfill, args=(engine, shop.index))
         filled.start()
-        filled.join(20)
+        filled.join(60)
         assert not filled.is_alive()
         assert done["committed"] > 50
         with Session(engine) as session:

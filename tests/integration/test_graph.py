@@ -198,7 +198,7 @@ def test_a_graph_is_built_once_and_a_worker_that_is_stopped_leaves_it_to_another
         until(lambda: is_("building"))
         assert not build(engine, without.index)
         worker.stop()
-        running.join(20)
+        running.join(60)
         assert not running.is_alive()
         until(lambda: is_("unfinished"))
     reader.dispose()

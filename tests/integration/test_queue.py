@@ -95,7 +95,7 @@ def beside(engine: Engine, *works: Callable[[], object]) -> Iterator[None]:
     """Work in threads, each of which waits for a lock when the block begins; raise what they raise."""
     with ThreadPoolExecutor(len(works)) as pool:
         futures = [pool.submit(work) for work in works]
-        until(lambda: waiting(engine) + sum(future.done() for future in futures) == len(works), 10)
+        until(lambda: waiting(engine) + sum(future.done() for future in futures) == len(works))
         yield
     for future in futures:
         future.result()

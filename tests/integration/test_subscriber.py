@@ -99,7 +99,7 @@ def test_a_worker_is_woken_by_what_is_applied(servers: tuple[Engine, Engine]) ->
         until(lambda: workers(subscriber) == 1)
         with publisher.connect() as connection:
             connection.execute(text("insert into article values (7777, 'Garden bench')"))
-        until(lambda: any(row[0] == 7777 for row in rows(subscriber)) and is_drained(subscriber, shop), 20)
+        until(lambda: any(row[0] == 7777 for row in rows(subscriber)) and is_drained(subscriber, shop))
     assert differences(subscriber, shop.index) == 0
 
 

@@ -268,7 +268,7 @@ def test_the_command_works_until_it_is_told_to_end(tables: URL, engine: Engine) 
 
         until(lambda: is_drained(engine, declared) or process.poll() is not None)
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, output, errors) == (0, "", "")
     assert is_drained(engine, declared)
     (figures,) = json.loads(run("status", *APP, "--json", database=tables).stdout)

@@ -86,7 +86,7 @@ class Nursery:
                 os.kill(worker, signal.SIGKILL)
         self._process.terminate()
         self._process.wait(10)
-        self._reader.join(10)
+        self._reader.join(60)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
             pipe.close()
@@ -105,7 +105,7 @@ def nursery(database: URL, limits: Limits = QUICK, **settings: str) -> Iterator[
         one.close()
 
 
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 180.0) -> None:
     """Wait until it holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -130,7 +130,7 @@ def assert_intact(engine: Engine, shop: SimpleNamespace) -> None:
             mine = "pid <> pg_backend_pid() and datname = current_database() and backend_type = 'client backend'"
             others = text(f"select count(*) from pg_stat_activity where {mine}")
             session.rollback()
-            until(lambda: _scalar(session, others) == 0, 30)
+            until(lambda: _scalar(session, others) == 0)
             locks = text(
                 "select count(*) from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()"
                 " and database = (select oid from pg_database where datname = current_database())"

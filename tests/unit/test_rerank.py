@@ -85,7 +85,7 @@ def test_a_slow_scorer_is_left_behind_and_stops_after_its_batch():
     release.set()
     for thread in threading.enumerate():
         if thread.name == "hybridsearch-rerank":
-            thread.join(5)
+            thread.join(60)
     assert len(calls) == 1
 
 
