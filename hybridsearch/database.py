@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, SQLAlchemyError
 
 from hybridsearch.errors import (
     DatabaseError,
@@ -88,8 +88,13 @@ def _unreachable(said: str) -> ServerUnreachable:
 
 def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
     said, code = _said(error.orig), getattr(error.orig, "sqlstate", None) or ""
-    # psycopg gives no code for what happens before there is a connection, nor does SQLAlchemy a statement.
-    no_connection = not code and (error.statement is None or isinstance(error, OperationalError))
+    # psycopg gives no code for what happens before there is a connection, nor does SQLAlchemy a statement; nor for a value
+    # that it cannot read, as a date of infinity.
+    no_connection = (
+        not code
+        and not isinstance(error, DataError)
+        and (error.statement is None or isinstance(error, OperationalError))
+    )
     if no_connection or code[:2] in UNREACHABLE or code in NOT_SERVING:
         return _unreachable(said)
     if code == UNDEFINED_OBJECT and any(f'"{name}"' in said for name in VECTOR_OBJECTS):
