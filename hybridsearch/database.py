@@ -88,8 +88,8 @@ def _unreachable(said: str) -> ServerUnreachable:
 
 def _ours(error: DBAPIError, index: SearchIndex | None) -> Exception | None:
     said, code = _said(error.orig), getattr(error.orig, "sqlstate", None) or ""
-    # psycopg gives no code for what happens before there is a connection, nor does SQLAlchemy a statement; nor for a value
-    # that it cannot read, as a date of infinity.
+    # psycopg gives no code for what happens before there is a connection, nor does SQLAlchemy a statement; nor is
+    # there one for a value that it cannot read, as a date of infinity.
     no_connection = (
         not code
         and not isinstance(error, DataError)

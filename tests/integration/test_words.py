@@ -207,7 +207,5 @@ def test_a_value_that_python_cannot_hold_blocks_no_other(engine: Engine, session
     assert len(HybridSearch(index).search(session, "fair", legs=["dense"])) == 1
     for number, word in ((1, "fair"), (2, "doomsday")):
         assert [row[0] for row in session.execute(lexical(index, word, candidates=10))] == [number]
-    with pytest.raises(
-        DataError, match="date too large"
-    ):  # of the driver, which cannot make it
+    with pytest.raises(DataError, match="date too large"):  # of the driver, which cannot make it
         HybridSearch(index).search(session, "doomsday", legs=["lexical"])
