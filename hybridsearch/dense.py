@@ -75,8 +75,8 @@ def dense(
 
 def distance_to(index: SearchIndex, vector: Vector) -> ColumnElement[float]:
     """Return the cosine distance of a chunk to a vector of shape (dimensions,), as an expression."""
-    # One value wherever it occurs in the statement: it is written, sent and read once.
-    value = literal(vector, index.storage.type)
+    # One value wherever it occurs in the statement: it is sent and read once.
+    value = literal(vector, index.storage.written)
     return cast(ColumnElement[float], index.chunks.c.dense.cosine_distance(value))
 
 

@@ -4,8 +4,9 @@ hits = [hit_of(row) for row in session.execute(documents(index, ranking, query))
 hits[0].document, hits[0].score, hits[0].ranks
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, literal, null, select, true
@@ -87,17 +88,16 @@ def _nearest(index: SearchIndex, query: Query) -> FromClause:
 
 def hit_of(row: Any) -> Hit:
     """Return a row of `documents` as a hit."""
-    values = {str(name): value for name, value in row._mapping.items() if value is not None}
-
-    def by_name(prefix: str) -> dict[str, Any]:
-        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-
-    return Hit(
-        document=row[0],
-        score=row.score,
-        ranks=by_name(rank_name("")),
-        chunk=row[1],
-        distances=by_name(distance_name("")),
-        shares=by_name(share_name("")),
-        boosts=by_name(boost_name("")),
+    ranks, distances, shares, boosts = (
+        {name: row[place] for place, name in places if row[place] is not None} for places in _places(row._fields)
     )
+    return Hit(row[0], row.score, ranks, row[1], distances=distances, shares=shares, boosts=boosts)
+
+
+@lru_cache
+def _places(fields: tuple[str, ...]) -> Sequence[Sequence[tuple[int, str]]]:
+    """Where in a row of such fields its ranks, distances, shares and boosts are, each with the name of its leg or boost."""
+    return [
+        [(place, field.removeprefix(prefix)) for place, field in enumerate(fields) if field.startswith(prefix)]
+        for prefix in (rank_name(""), distance_name(""), share_name(""), boost_name(""))
+    ]

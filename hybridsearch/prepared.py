@@ -60,7 +60,7 @@ def prepared(
     if form is None:
         form = _remember(index, key, _built(index, query, plan, [one.key for one in bound], with_filler))
     values: dict[str, Any] = dict.fromkeys(form.words, query.text)
-    values |= dict.fromkeys(form.vectors, None if query.dense is None else query.vector)
+    values |= dict.fromkeys(form.vectors, None if query.dense is None else index.storage.written.write(query.vector))
     values |= {name: one.effective_value for name, one in zip(form.condition, bound, strict=True)}
     return form.statement, values
 
