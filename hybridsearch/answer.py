@@ -9,10 +9,11 @@ them apart, each leg is a statement of its own: one that takes too long is left 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Float, Select, cast, column, func, literal, select
+from sqlalchemy import ColumnElement, Select, cast, column, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from hybridsearch.constant import DOUBLE
 from hybridsearch.content import key_arrays
 from hybridsearch.encoders import Encoder
 from hybridsearch.errors import StatementTimeout
@@ -28,7 +29,6 @@ from hybridsearch.ranking import compares, fused, leg_names, legs
 from hybridsearch.state import check_encoder, check_filler
 from hybridsearch.suggestion import suggest
 
-DOUBLE = Float(53)
 Answer = TypeVar("Answer")
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, literal, null, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, null, select, true
 from sqlalchemy.orm import aliased
 
 from hybridsearch.boost import boost_name
+from hybridsearch.constant import constant
 from hybridsearch.dense import distance_to
 from hybridsearch.fusion import distance_name, rank_name, share_name
 from hybridsearch.model import SearchIndex
@@ -81,9 +82,9 @@ def _nearest(index: SearchIndex, query: Query) -> FromClause:
     order: list[ColumnElement[Any]] = [index.chunks.c.ordinal]
     if query.dense is not None:
         # The sum keeps the planner off the HNSW index, whose scan could end before it meets this document.
-        order = [literal(0.0) + distance_to(index, query.vector), *order]
+        order = [constant(0.0) + distance_to(index, query.vector), *order]
     chunks = index.chunks
-    return select(chunks).where(index.same_row(chunks)).order_by(*order).limit(1).lateral("nearest")
+    return select(chunks).where(index.same_row(chunks)).order_by(*order).limit(constant(1)).lateral("nearest")
 
 
 def hit_of(row: Any) -> Hit:
@@ -96,7 +97,7 @@ def hit_of(row: Any) -> Hit:
 
 @lru_cache
 def _places(fields: tuple[str, ...]) -> Sequence[Sequence[tuple[int, str]]]:
-    """Where in a row of such fields its ranks, distances, shares and boosts are, each with the name of its leg or boost."""
+    """Where a row of such fields has its ranks, distances, shares and boosts, each with the leg or boost it is of."""
     return [
         [(place, field.removeprefix(prefix)) for place, field in enumerate(fields) if field.startswith(prefix)]
         for prefix in (rank_name(""), distance_name(""), share_name(""), boost_name(""))

@@ -42,9 +42,7 @@ class _Form:
     condition: Sequence[str]
 
 
-def prepared(
-    index: SearchIndex, query: Query, plan: Plan, *, with_filler: bool
-) -> tuple[Select[Any], dict[str, Any]]:
+def prepared(index: SearchIndex, query: Query, plan: Plan, *, with_filler: bool) -> tuple[Select[Any], dict[str, Any]]:
     """Return the statement that reads the hits of a search, and the values that it is to be run with.
 
     It says which encoder filled the index as well, if that is wanted (`hybridsearch.state`).
@@ -55,7 +53,18 @@ def prepared(
     names = leg_names(index, query, plan)
     weights = tuple(sorted(plan.weights.items()))
     has = (query.text is None, query.dense is None)
-    key = (names, plan.limit, plan.candidates, plan.ef_search, plan.fusion, plan.rrf_k, weights, has, condition, with_filler)
+    key = (
+        names,
+        plan.limit,
+        plan.candidates,
+        plan.ef_search,
+        plan.fusion,
+        plan.rrf_k,
+        weights,
+        has,
+        condition,
+        with_filler,
+    )
     form = _remembered(index, key)
     if form is None:
         form = _remember(index, key, _built(index, query, plan, [one.key for one in bound], with_filler))

@@ -88,7 +88,7 @@ def _filler(index: SearchIndex) -> Select[Any]:
 
 
 def check_filler(index: SearchIndex, found: Any, encoder: Encoder | None = None) -> None:
-    """Raise as `check_encoder` does, by a row of a statement that `told_by` made; where there is none, nothing filled it."""
+    """Raise as `check_encoder` does, by a row with the columns of `told_by`; without one, nothing filled the index."""
     ours = encoder or index.encoder
     if found is None or found.fingerprint in (None, ours.fingerprint):
         return
