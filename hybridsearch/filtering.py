@@ -77,29 +77,27 @@ def passing_of(index: SearchIndex, candidates: int, where: Condition | None) -> 
 
 def _bounds(index: SearchIndex, candidates: int, where: Condition | None) -> CTE:
     """A row: how many rows are `few`, or -1 where they are not counted; how many of the best are `wide`, `widest`."""
-    filtered, share = (restricted(index), UNKNOWN) if where is None else (ALWAYS, _share(index, where))
     bound = func.greatest(constant(ALWAYS_FEW), func.sqrt(constant(PRICE * candidates) * size_of(index.chunks)))
+    if where is None:  # of what row-level security shows nothing is sampled, and no leg looks at more than the best
+        counted = case((restricted(index), cast(bound, Integer)), else_=constant(-1))
+        return select(counted.label("few"), UNKNOWN.label("wide"), UNKNOWN.label("widest")).cte("passing_bounds")
+    share = select(share_of(index, where).c.share).scalar_subquery()
     known = (
         select(share.label("share"), (share * size_of(index.documents)).label("rows"), bound.label("few"))
         .cte("passing_known")
         .prefix_with("materialized")
     )
     few, rows = known.c.few, known.c.rows
-    is_counted = and_(filtered, func.coalesce(rows <= few, ALWAYS))
     least_share = known.c.share - func.sqrt(known.c.share / constant(float(SAMPLE)))  # by one standard deviation
     wide = func.coalesce(
         constant(_enough(candidates)) / func.greatest(least_share, constant(1e-9)), constant(WIDE * candidates)
     )
     widest = func.coalesce(rows / constant(DEAR), few)
     return select(
-        case((is_counted, cast(few, Integer)), else_=constant(-1)).label("few"),
+        case((func.coalesce(rows <= few, ALWAYS), cast(few, Integer)), else_=constant(-1)).label("few"),
         _count(func.least(wide, few), candidates).label("wide"),
         _count(widest).label("widest"),
     ).cte("passing_bounds")
-
-
-def _share(index: SearchIndex, where: Condition) -> Number:
-    return select(share_of(index, where).c.share).scalar_subquery()
 
 
 def _enough(candidates: int) -> float:
