@@ -42,7 +42,9 @@ class _Form:
     condition: Sequence[str]
 
 
-def prepared(index: SearchIndex, query: Query, plan: Plan, *, with_filler: bool) -> tuple[Select[Any], dict[str, Any]]:
+def prepared(
+    index: SearchIndex, query: Query, plan: Plan, *, with_filler: bool = False
+) -> tuple[Select[Any], dict[str, Any]]:
     """Return the statement that reads the hits of a search, and the values that it is to be run with.
 
     It says which encoder filled the index as well, if that is wanted (`hybridsearch.state`).
