@@ -41,6 +41,9 @@ def answer(
     statement that compares vectors says which one it was, so that no rebuild comes between.
     """
     is_checked = encoder is not None and compares(index, query, plan)
+    if is_checked and query.dense is not None and len(query.vector) != index.storage.dimensions:
+        with limited(session, watch.left):  # the server would refuse to compare before it says who made its vectors
+            check_encoder(session, index, encoder)
 
     def whole() -> Hits:
         rows = session.execute(*prepared(index, query, plan, with_filler=is_checked)).all()
