@@ -89,16 +89,17 @@ def _nearest(index: SearchIndex, query: Query) -> FromClause:
 
 def hit_of(row: Any) -> Hit:
     """Return a row of `documents` as a hit."""
+    values = row._mapping
     ranks, distances, shares, boosts = (
-        {name: row[place] for place, name in places if row[place] is not None} for places in _places(row._fields)
+        {name: values[field] for field, name in of_kind if values[field] is not None} for of_kind in _named(row._fields)
     )
     return Hit(row[0], row.score, ranks, row[1], distances=distances, shares=shares, boosts=boosts)
 
 
 @lru_cache
-def _places(fields: tuple[str, ...]) -> Sequence[Sequence[tuple[int, str]]]:
-    """Where a row of such fields has its ranks, distances, shares and boosts, each with the leg or boost it is of."""
+def _named(fields: tuple[str, ...]) -> Sequence[Sequence[tuple[str, str]]]:
+    """Those of a row's fields that hold ranks, distances, shares and boosts, each with its leg's or boost's name."""
     return [
-        [(place, field.removeprefix(prefix)) for place, field in enumerate(fields) if field.startswith(prefix)]
+        [(field, field.removeprefix(prefix)) for field in fields if field.startswith(prefix)]
         for prefix in (rank_name(""), distance_name(""), share_name(""), boost_name(""))
     ]
