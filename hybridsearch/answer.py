@@ -1,6 +1,6 @@
 """Answer one search on a session: the documents, and what is said beside them, in the time there is.
 
-    answer(session, index, query, plan, watch)          # Hits
+    answer(session, index, query, plan, watch, encoder)     # Hits
 
 Usually the legs, their fusion and the documents are one statement. When that takes too long, or where the plan wants
 them apart, each leg is a statement of its own: one that takes too long is left out, and the others are fused.
@@ -9,11 +9,13 @@ them apart, each leg is a statement of its own: one that takes too long is left 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Float, Select, cast, column, func, literal, select
+from sqlalchemy import ColumnElement, Select, cast, column, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from hybridsearch.constant import DOUBLE
 from hybridsearch.content import key_arrays
+from hybridsearch.encoders import Encoder
 from hybridsearch.errors import StatementTimeout
 from hybridsearch.highlight import highlighted
 from hybridsearch.hits import Hits, documents, hit_of
@@ -23,23 +25,37 @@ from hybridsearch.observation import Watch
 from hybridsearch.options import Plan
 from hybridsearch.prepared import prepared
 from hybridsearch.query import Query
-from hybridsearch.ranking import fused, leg_names, legs
+from hybridsearch.ranking import compares, fused, leg_names, legs
+from hybridsearch.state import check_encoder, check_filler
 from hybridsearch.suggestion import suggest
 
-DOUBLE = Float(53)
 Answer = TypeVar("Answer")
 
 
-def answer(session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch) -> Hits:
-    """Return the hits of a query whose engine has read what it needs.
+def answer(
+    session: Session, index: SearchIndex, query: Query, plan: Plan, watch: Watch, encoder: Encoder | None = None
+) -> Hits:
+    """Return the hits of a query whose engine has read what it needs, and whose vectors the `encoder` made, if any did.
 
-    Raises StatementTimeout where no leg answers in time.
+    Raises StatementTimeout where no leg answers in time, EncoderMismatch where another encoder filled the index: the
+    statement that compares vectors says which one it was, so that no rebuild comes between.
     """
+    is_checked = encoder is not None and compares(index, query, plan)
+    if is_checked and query.dense is not None and len(query.vector) != index.storage.dimensions:
+        with limited(session, watch.left):  # the server would refuse to compare before it says who made its vectors
+            check_encoder(session, index, encoder)
 
     def whole() -> Hits:
-        return Hits(hit_of(row) for row in session.execute(*prepared(index, query, plan)))
+        rows = session.execute(*prepared(index, query, plan, with_filler=is_checked)).all()
+        if is_checked and rows:
+            check_filler(index, rows[0], encoder)
+        elif is_checked:
+            check_encoder(session, index, encoder)
+        return Hits(hit_of(row) for row in rows)
 
     def of(ranked: Select[Any]) -> Hits:
+        if is_checked:
+            check_encoder(session, index, encoder)
         return read(session, index, query, ranked.limit(plan.limit), watch)
 
     hits = in_time(session, index, query, plan, watch, whole, of)

@@ -32,7 +32,7 @@ from hybridsearch.observation import SearchRecord, Watch, watching
 from hybridsearch.options import Options, Plan, plan
 from hybridsearch.patience import Patience
 from hybridsearch.query import Query, checked, checked_text
-from hybridsearch.ranking import leg_names
+from hybridsearch.ranking import compares, leg_names
 from hybridsearch.sessions import run_async, session_of
 from hybridsearch.settings import Settings, Syntax, from_environment
 from hybridsearch.state import check_encoder
@@ -132,7 +132,7 @@ class Asking:
         """What is searched for. Where the encoder fails or takes too long, the words, if they were to be searched."""
         if isinstance(text, Query) or plan.legs == ("lexical",):
             query = self.query(text, plan.legs)
-            if _compares(self.index, query, plan):
+            if compares(self.index, query, plan):
                 with work_of(self.encoder):
                     self._cache.fingerprint()  # is compared with the index's; the first may read the model
             return query, plan
@@ -189,13 +189,19 @@ class Asking:
     def _ready(self, session: Session, query: Query, plan: Plan, watch: Watch) -> tuple[Query, Plan]:
         """What is searched for, with what its legs have to know of the database beforehand.
 
-        Where reading the rows takes too long, without the words, if they are not all. Raises EncoderMismatch for
-        vectors of another encoder than the index's, StatementTimeout.
+        Raises EncoderMismatch for vectors of another encoder than the index's, and as `_known` does.
         """
-        names = leg_names(self.index, query, plan)
-        if _compares(self.index, query, plan):
+        if compares(self.index, query, plan):
             with limited(session, watch.left):
                 check_encoder(session, self.index, self.encoder)
+        return self._known(session, query, plan, watch)
+
+    def _known(self, session: Session, query: Query, plan: Plan, watch: Watch) -> tuple[Query, Plan]:
+        """What is searched for, with what its engine has to read of the rows beforehand.
+
+        Where that takes too long, without the words, if they are not all. Raises StatementTimeout.
+        """
+        names = leg_names(self.index, query, plan)
         if self.index.engine != "memory" or ("lexical" not in names and not plan.suggest):
             return query, plan
         try:
@@ -208,8 +214,3 @@ class Asking:
                 raise
             watch.lose("leg lexical", f"leg lexical left out: {error}")
             return query, replace(plan, legs=rest, suggest=False)
-
-
-def _compares(index: SearchIndex, query: Query, plan: Plan) -> bool:
-    """Whether vectors of the query are compared with the index's."""
-    return any(name != "lexical" for name in leg_names(index, query, plan))

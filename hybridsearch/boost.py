@@ -21,8 +21,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, cast, extract, func, literal, select
 
 from hybridsearch.conditions import expression
+from hybridsearch.constant import DOUBLE
 from hybridsearch.errors import QueryError
-from hybridsearch.fusion import DOUBLE, check_weight, is_number
+from hybridsearch.fusion import check_weight, is_number
 from hybridsearch.model import SearchIndex
 
 LARGEST = 1_000_000.0

@@ -12,22 +12,21 @@ import numpy.typing as npt
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    Integer,
     Select,
-    String,
     all_,
     and_,
-    bindparam,
     case,
     func,
     literal,
     literal_column,
     not_,
     select,
+    true,
     union_all,
 )
 
 from hybridsearch.conditions import of_model
+from hybridsearch.constant import constant
 from hybridsearch.filtering import Passing, compared, passing_of
 from hybridsearch.model import SearchIndex
 
@@ -59,8 +58,8 @@ def dense(
     distance = distance_to(index, vector)
     passing = passing or passing_of(index, candidates, where)
     met = _met(index, distance, passing.few, candidates, ef_search, where, _bits_distance(index, vector))
-    missing = select(func.count()).select_from(met).scalar_subquery() < candidates
-    goes_on = func.current_setting("hnsw.iterative_scan", True).is_not(None)
+    missing = select(func.count()).select_from(met).scalar_subquery() < constant(candidates)
+    goes_on = _current("hnsw.iterative_scan").is_not(None)
     near = union_all(
         select(met),
         _best(compared(index, distance, passing.few, passing.keys, None), candidates),
@@ -75,14 +74,9 @@ def dense(
 
 def distance_to(index: SearchIndex, vector: Vector) -> ColumnElement[float]:
     """Return the cosine distance of a chunk to a vector of shape (dimensions,), as an expression."""
-    # One value wherever it occurs in the statement: it is written, sent and read once.
-    value = literal(vector, index.storage.type)
+    # One value wherever it occurs in the statement: it is sent and read once.
+    value = literal(vector, index.storage.written)
     return cast(ColumnElement[float], index.chunks.c.dense.cosine_distance(value))
-
-
-def constant(count: int) -> ColumnElement[int]:
-    """Return a number that is part of the statement's text: of a LIMIT that is a parameter, a plan cannot know."""
-    return bindparam(None, count, Integer, unique=True, literal_execute=True)
 
 
 def _met(
@@ -143,5 +137,9 @@ def scan_settings(ef_search: int) -> list[Condition]:
 
 def _set(name: str, value: str) -> ColumnElement[str]:
     # A setting this pgvector does not know (iterative_scan before 0.8) is left alone.
-    known = func.current_setting(name, True).is_not(None)
-    return case((known, func.set_config(name, value, True)), else_=literal("", String))
+    known = _current(name).is_not(None)
+    return case((known, func.set_config(constant(name), constant(value), true())), else_=constant(""))
+
+
+def _current(name: str) -> ColumnElement[str]:
+    return func.current_setting(constant(name), true())

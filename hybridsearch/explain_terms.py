@@ -32,9 +32,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from hybridsearch.conditions import restricted
+from hybridsearch.constant import DOUBLE
 from hybridsearch.engines.memory import Scores
 from hybridsearch.explanation import Asked, LexicalPart, Statistics, bm25
-from hybridsearch.lexical import DOUBLE, asked, changes, routine, row_configuration, terms_of
+from hybridsearch.lexical import asked, changes, routine, row_configuration, terms_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.query import Query
 

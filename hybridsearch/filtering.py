@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from hybridsearch.conditions import of_model, restricted
+from hybridsearch.constant import constant
 from hybridsearch.lexical import array_of, numbers_of, rows_of
 from hybridsearch.model import SearchIndex
 from hybridsearch.sampling import SAMPLE, share_of, size_of
@@ -69,34 +70,34 @@ def passing_of(index: SearchIndex, candidates: int, where: Condition | None) -> 
     """Return what passes a filter. Reads a sample, and no more than few rows."""
     bounds = _bounds(index, candidates, where)
     few, wide, widest = (select(bounds.c[name]).scalar_subquery() for name in ("few", "wide", "widest"))
-    keys = rows_of(index, where).limit(select(bounds.c.few + 1).scalar_subquery()).cte("passing")
+    keys = rows_of(index, where).limit(select(bounds.c.few + constant(1)).scalar_subquery()).cte("passing")
     counted = select((func.count() <= few).label("few")).select_from(keys).cte("passing_choice")
     return Passing(where, select(counted.c.few).scalar_subquery(), keys, wide, widest)
 
 
 def _bounds(index: SearchIndex, candidates: int, where: Condition | None) -> CTE:
     """A row: how many rows are `few`, or -1 where they are not counted; how many of the best are `wide`, `widest`."""
-    filtered, share = (restricted(index), UNKNOWN) if where is None else (ALWAYS, _share(index, where))
-    bound = func.greatest(ALWAYS_FEW, func.sqrt(PRICE * float(candidates) * size_of(index.chunks)))
+    bound = func.greatest(constant(ALWAYS_FEW), func.sqrt(constant(PRICE * candidates) * size_of(index.chunks)))
+    if where is None:  # of what row-level security shows nothing is sampled, and no leg looks at more than the best
+        counted = case((restricted(index), cast(bound, Integer)), else_=constant(-1))
+        return select(counted.label("few"), UNKNOWN.label("wide"), UNKNOWN.label("widest")).cte("passing_bounds")
+    share = select(share_of(index, where).c.share).scalar_subquery()
     known = (
         select(share.label("share"), (share * size_of(index.documents)).label("rows"), bound.label("few"))
         .cte("passing_known")
         .prefix_with("materialized")
     )
     few, rows = known.c.few, known.c.rows
-    is_counted = and_(filtered, func.coalesce(rows <= few, ALWAYS))
-    least_share = known.c.share - func.sqrt(known.c.share / float(SAMPLE))  # by one standard deviation
-    wide = func.coalesce(_enough(candidates) / func.greatest(least_share, 1e-9), WIDE * candidates)
-    widest = func.coalesce(rows / DEAR, few)
+    least_share = known.c.share - func.sqrt(known.c.share / constant(float(SAMPLE)))  # by one standard deviation
+    wide = func.coalesce(
+        constant(_enough(candidates)) / func.greatest(least_share, constant(1e-9)), constant(WIDE * candidates)
+    )
+    widest = func.coalesce(rows / constant(DEAR), few)
     return select(
-        case((is_counted, cast(few, Integer)), else_=-1).label("few"),
+        case((func.coalesce(rows <= few, ALWAYS), cast(few, Integer)), else_=constant(-1)).label("few"),
         _count(func.least(wide, few), candidates).label("wide"),
         _count(widest).label("widest"),
     ).cte("passing_bounds")
-
-
-def _share(index: SearchIndex, where: Condition) -> Number:
-    return select(share_of(index, where).c.share).scalar_subquery()
 
 
 def _enough(candidates: int) -> float:
@@ -159,7 +160,11 @@ def full(
     pass. Else, or where that would be dearer, `told` is run: the leg with the filter.
     """
     first = _look(index, f"{name}_first", best, passing.wide, not_(passing.few), candidates, passing)
-    wider = passing.wide * _enough(candidates) / func.greatest(first.found - func.sqrt(first.found), 0.5)
+    wider = (
+        passing.wide
+        * constant(_enough(candidates))
+        / func.greatest(first.found - func.sqrt(first.found), constant(0.5))
+    )
     more = select(case((not_(or_(passing.few, first.done)), _count(wider)))).cte(f"{name}_more")
     width = select(more).scalar_subquery()
     second = _look(
@@ -171,7 +176,7 @@ def full(
         select(told.subquery(f"{name}_told")).where(not_(or_(first.done, second.done))),
     ).subquery(f"{name}_full")
     keys = [every.c[key] for key in index.key_names]
-    return select(*keys, every.c.distance).order_by(every.c.distance, *keys).limit(candidates)
+    return select(*keys, every.c.distance).order_by(every.c.distance, *keys).limit(constant(candidates))
 
 
 def _look(
@@ -186,9 +191,9 @@ def _look(
     every = select(best(width).subquery(f"{name}_best")).where(gate).cte(f"{name}_of_all")
     kept = select(every).where(of_model(index, every, passing.where)).cte(f"{name}_of_passing")
     found, looked_at = (select(func.count()).select_from(one).scalar_subquery() for one in (kept, every))
-    return _Look(kept, found, and_(gate, or_(found >= candidates, looked_at < width)))
+    return _Look(kept, found, and_(gate, or_(found >= constant(candidates), looked_at < width)))
 
 
-def _count(number: Number, least: Number | int = 1) -> Number:
+def _count(number: Number, least: int = 1) -> Number:
     """A number as one of documents."""
-    return cast(func.least(func.greatest(number, least), 1e9), Integer)
+    return cast(func.least(func.greatest(number, constant(least)), constant(1e9)), Integer)

@@ -16,11 +16,11 @@ from functools import partial, reduce
 from operator import add
 from typing import Any, Literal, get_args
 
-from sqlalchemy import CTE, ColumnElement, Float, Integer, Select, cast, func, literal, null, select, union_all
+from sqlalchemy import CTE, ColumnElement, Integer, Select, cast, func, literal, null, select, union_all
 
+from hybridsearch.constant import DOUBLE, constant
 from hybridsearch.errors import QueryError
 
-DOUBLE = Float(53)
 LEAST, MOST = 1e-9, 1e9  # of weights and k: far from where a float8 overflows or becomes 0
 Fusion = Literal["rrf", "minmax", "zscore", "leg"]
 FUSIONS: tuple[str, ...] = get_args(Fusion)
@@ -120,7 +120,7 @@ def _fused(
     columns = [entries.c[key] for key in keys]
     shares = {name: func.max(entries.c[share_name(name)]) for name in legs}
     # The legs' shares are added in one fixed order, so that equal ranks give equal sums to the last bit.
-    score: ColumnElement[float] = reduce(add, (func.coalesce(part, literal(0.0, DOUBLE)) for part in shares.values()))
+    score: ColumnElement[float] = reduce(add, (func.coalesce(part, constant(0.0)) for part in shares.values()))
     return (
         select(
             *columns,

@@ -4,14 +4,16 @@ hits = [hit_of(row) for row in session.execute(documents(index, ranking, query))
 hits[0].document, hits[0].score, hits[0].ranks
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, literal, null, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, null, select, true
 from sqlalchemy.orm import aliased
 
 from hybridsearch.boost import boost_name
+from hybridsearch.constant import constant
 from hybridsearch.dense import distance_to
 from hybridsearch.fusion import distance_name, rank_name, share_name
 from hybridsearch.model import SearchIndex
@@ -80,24 +82,24 @@ def _nearest(index: SearchIndex, query: Query) -> FromClause:
     order: list[ColumnElement[Any]] = [index.chunks.c.ordinal]
     if query.dense is not None:
         # The sum keeps the planner off the HNSW index, whose scan could end before it meets this document.
-        order = [literal(0.0) + distance_to(index, query.vector), *order]
+        order = [constant(0.0) + distance_to(index, query.vector), *order]
     chunks = index.chunks
-    return select(chunks).where(index.same_row(chunks)).order_by(*order).limit(1).lateral("nearest")
+    return select(chunks).where(index.same_row(chunks)).order_by(*order).limit(constant(1)).lateral("nearest")
 
 
 def hit_of(row: Any) -> Hit:
     """Return a row of `documents` as a hit."""
-    values = {str(name): value for name, value in row._mapping.items() if value is not None}
-
-    def by_name(prefix: str) -> dict[str, Any]:
-        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-
-    return Hit(
-        document=row[0],
-        score=row.score,
-        ranks=by_name(rank_name("")),
-        chunk=row[1],
-        distances=by_name(distance_name("")),
-        shares=by_name(share_name("")),
-        boosts=by_name(boost_name("")),
+    values = row._mapping
+    ranks, distances, shares, boosts = (
+        {name: values[field] for field, name in of_kind if values[field] is not None} for of_kind in _named(row._fields)
     )
+    return Hit(row[0], row.score, ranks, row[1], distances=distances, shares=shares, boosts=boosts)
+
+
+@lru_cache
+def _named(fields: tuple[str, ...]) -> Sequence[Sequence[tuple[str, str]]]:
+    """Those of a row's fields that hold ranks, distances, shares and boosts, each with its leg's or boost's name."""
+    return [
+        [(field, field.removeprefix(prefix)) for field in fields if field.startswith(prefix)]
+        for prefix in (rank_name(""), distance_name(""), share_name(""), boost_name(""))
+    ]

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import (
     REAL,
     ColumnElement,
-    Float,
     Function,
     Integer,
     Select,
@@ -32,9 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, REGCLASS, REGCONFIG
 
+from hybridsearch.constant import DOUBLE, constant
 from hybridsearch.model import SearchIndex
 
-DOUBLE = Float(53)
 _preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
 
@@ -113,6 +112,7 @@ def ranked(
     """Do the same for terms, given as a Select of (term, times)."""
     if where is not None and allowed is None:
         allowed = numbers_of(index, where)
+    candidates = constant(candidates) if isinstance(candidates, int) else candidates
     best = _best(index, wanted, candidates, allowed)
     keys = [best.c[name] for name in index.key_names]
     distance = (-best.c.score).label("distance")
@@ -124,7 +124,7 @@ def ranked(
 def _best(
     index: SearchIndex,
     query: Select[Any],
-    candidates: int | ColumnElement[int],
+    candidates: ColumnElement[int],
     allowed: ColumnElement[Any] | None,
 ) -> Any:
     """Key and score of the best documents, as a subquery."""
@@ -142,12 +142,12 @@ def _best(
             wanted.c.words,
             wanted.c.times,
             cast(candidates, Integer),
-            cast(index.bm25.k1, DOUBLE),
-            cast(index.bm25.b, DOUBLE),
+            constant(float(index.bm25.k1)),
+            constant(float(index.bm25.b)),
             cast(null(), ARRAY(Integer)) if allowed is None else allowed,
             true(),
-            literal(index.bm25.idf, Text),
-            cast(index.bm25.epsilon, DOUBLE),
+            constant(index.bm25.idf),
+            constant(float(index.bm25.epsilon)),
         )
         .table_valued(*columns, column("score", DOUBLE), name="best")
         .lateral()

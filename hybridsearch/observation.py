@@ -10,7 +10,7 @@ one statement have no times of their own, and so no spans: what they found is in
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -142,13 +142,17 @@ def _describe(current: Any, watch: Watch) -> None:
         current.set_attribute("hybridsearch.lost", list(watch.lost))
 
 
-@contextmanager
-def span(name: str, **attributes: Any) -> Iterator[Any]:
-    """Open a span below the current one; None where OpenTelemetry is not installed. An error marks it, by its class."""
+def span(name: str, **attributes: Any) -> AbstractContextManager[Any]:
+    """Open a span below the current one; None where nobody has set up a tracer. An error marks it, by its class."""
     trace = _trace()
-    if trace is None:
-        yield None
-        return
+    # What stands in until then makes spans of nothing, with all the work that spans are.
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return nullcontext()
+    return _span(trace, name, attributes)
+
+
+@contextmanager
+def _span(trace: Any, name: str, attributes: Mapping[str, Any]) -> Iterator[Any]:
     given = {f"hybridsearch.{key}": value for key, value in attributes.items()}
     with trace.get_tracer("hybridsearch").start_as_current_span(
         f"hybridsearch.{name}", attributes=given, record_exception=False, set_status_on_exception=False

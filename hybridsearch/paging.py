@@ -13,9 +13,10 @@ from sqlalchemy import ARRAY, ColumnElement, Integer, Select, Text, cast, func, 
 from sqlalchemy.orm import Session
 
 from hybridsearch.answer import complete, in_time, read
+from hybridsearch.constant import DOUBLE
 from hybridsearch.cursor import Cursor, Entry, unusable, write
 from hybridsearch.errors import QueryError
-from hybridsearch.fusion import DOUBLE, rank_name
+from hybridsearch.fusion import rank_name
 from hybridsearch.hits import Hits
 from hybridsearch.keys import as_key
 from hybridsearch.limits import limited

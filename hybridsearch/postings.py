@@ -17,7 +17,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from hybridsearch.companions import RANGE
-from hybridsearch.lexical import DOUBLE, relation, routine
+from hybridsearch.constant import DOUBLE
+from hybridsearch.lexical import relation, routine
 from hybridsearch.model import SearchIndex
 from hybridsearch.state import lock
 

@@ -1,6 +1,6 @@
 """Build the statement of a search once, and run it again with other values: building costs more than running it.
 
-    statement, values = prepared(index, query, plan)
+    statement, values = prepared(index, query, plan, with_filler=True)
     session.execute(statement, values)
 
 A statement is kept for each form of a search: its options, and the form of its condition; its words, its vector and the
@@ -24,6 +24,7 @@ from hybridsearch.model import SearchIndex
 from hybridsearch.options import Plan
 from hybridsearch.query import Query
 from hybridsearch.ranking import leg_names, ranking
+from hybridsearch.state import told_by
 
 KEPT = 64  # statements an index
 
@@ -41,20 +42,43 @@ class _Form:
     condition: Sequence[str]
 
 
-def prepared(index: SearchIndex, query: Query, plan: Plan) -> tuple[Select[Any], dict[str, Any]]:
-    """Return the statement that reads the hits of a search, and the values that it is to be run with."""
+def prepared(
+    index: SearchIndex, query: Query, plan: Plan, *, with_filler: bool = False
+) -> tuple[Select[Any], dict[str, Any]]:
+    """Return the statement that reads the hits of a search, and the values that it is to be run with.
+
+    It says which encoder filled the index as well, if that is wanted (`hybridsearch.state`).
+    """
     condition, bound = _form_of(plan.where)
     if condition is None or not _is_plain(index, query, plan):
-        return documents(index, ranking(index, query, plan).limit(plan.limit), query), {}
+        return _statement(index, query, plan, with_filler), {}
     names = leg_names(index, query, plan)
     weights = tuple(sorted(plan.weights.items()))
     has = (query.text is None, query.dense is None)
-    key = (names, plan.limit, plan.candidates, plan.ef_search, plan.fusion, plan.rrf_k, weights, has, condition)
-    form = _remembered(index, key) or _remember(index, key, _built(index, query, plan, [one.key for one in bound]))
+    key = (
+        names,
+        plan.limit,
+        plan.candidates,
+        plan.ef_search,
+        plan.fusion,
+        plan.rrf_k,
+        weights,
+        has,
+        condition,
+        with_filler,
+    )
+    form = _remembered(index, key)
+    if form is None:
+        form = _remember(index, key, _built(index, query, plan, [one.key for one in bound], with_filler))
     values: dict[str, Any] = dict.fromkeys(form.words, query.text)
-    values |= dict.fromkeys(form.vectors, None if query.dense is None else query.vector)
+    values |= dict.fromkeys(form.vectors, None if query.dense is None else index.storage.written.write(query.vector))
     values |= {name: one.effective_value for name, one in zip(form.condition, bound, strict=True)}
     return form.statement, values
+
+
+def _statement(index: SearchIndex, query: Query, plan: Plan, with_filler: bool) -> Select[Any]:
+    statement = documents(index, ranking(index, query, plan).limit(plan.limit), query)
+    return told_by(index, statement) if with_filler else statement
 
 
 def _is_plain(index: SearchIndex, query: Query, plan: Plan) -> bool:
@@ -85,12 +109,12 @@ class _Same:
         return isinstance(other, _Same) and self.key == other.key
 
 
-def _built(index: SearchIndex, query: Query, plan: Plan, condition: Sequence[str]) -> _Form:
+def _built(index: SearchIndex, query: Query, plan: Plan, condition: Sequence[str], with_filler: bool) -> _Form:
     # Values of their own, to be found again among the parameters.
     words = None if query.text is None else uuid.uuid4().hex
     vector = None if query.dense is None else np.array(query.vector)
     asked = replace(query, text=words, dense=vector)
-    statement = documents(index, ranking(index, asked, plan).limit(plan.limit), asked)
+    statement = _statement(index, asked, plan, with_filler)
     bound = list(_parameters(statement))
     return _Form(
         statement,

@@ -91,9 +91,10 @@ def _dense(index: SearchIndex, given: Any) -> npt.NDArray[np.float32]:
     if vector.ndim != 1 or len(vector) not in sizes:
         wanted = " or ".join(map(str, sorted(sizes)))
         raise QueryError(f'the dense vector has shape {vector.shape}, index "{index.name}" takes {wanted} dimensions')
-    if not np.abs(vector).max() <= MAX_HALF:
+    largest = np.abs(vector).max()
+    if not largest <= MAX_HALF:
         raise QueryError("the dense vector holds NaN, infinity or numbers beyond 65,504: give one of norm 1")
-    if not vector.astype(np.float16).any():
+    if not np.float16(largest):
         raise QueryError("the dense vector is 0 in every dimension: it has no direction, so nothing is near it")
     fitted: npt.NDArray[np.float32] = index.storage.fit(vector[np.newaxis])[0]
     return fitted

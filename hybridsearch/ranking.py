@@ -72,6 +72,11 @@ def leg_names(index: SearchIndex, query: Query, plan: Plan) -> tuple[str, ...]:
     return plan.legs
 
 
+def compares(index: SearchIndex, query: Query, plan: Plan) -> bool:
+    """Return whether vectors of the query are compared with the index's."""
+    return any(name != "lexical" for name in leg_names(index, query, plan))
+
+
 def _leg(index: SearchIndex, name: str, query: Query, plan: Plan, passing: Passing) -> Select[Any]:
     count, where = plan.candidates, plan.where
     if name == "dense":

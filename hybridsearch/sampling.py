@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.types import UserDefinedType
 
 from hybridsearch.conditions import of_model
+from hybridsearch.constant import constant
 from hybridsearch.lexical import relation
 from hybridsearch.model import SearchIndex
 
@@ -51,7 +52,7 @@ class _Tid(UserDefinedType[str]):
 
 def size_of(table: Table) -> ColumnElement[float]:
     """Return how many rows a table has by the planner's count, 0 before the first."""
-    return _class(table, func.greatest(_relations.c.reltuples, 0.0)).scalar_subquery()
+    return _class(table, func.greatest(_relations.c.reltuples, constant(0.0))).scalar_subquery()
 
 
 def share_of(index: SearchIndex, where: ColumnElement[bool]) -> CTE:
@@ -61,17 +62,21 @@ def share_of(index: SearchIndex, where: ColumnElement[bool]) -> CTE:
     here = literal_column("sampled_document.ctid", _Tid()) == probe.c.place
     keys = select(*(document.c[name] for name in index.key_names)).where(here)
     found = keys.offset(literal_column("0")).correlate(probe).lateral("sampled")
-    passes = case((of_model(index, found, where), 1.0), else_=0.0)
-    share = case((func.count() >= LEAST, cast(func.avg(passes), REAL))).label("share")
+    passes = case((of_model(index, found, where), constant(1.0)), else_=constant(0.0))
+    share = case((func.count() >= constant(LEAST), cast(func.avg(passes), REAL))).label("share")
     return select(share).select_from(probe.join(found, literal_column("true"))).cte("passing_share")
 
 
 def _places(table: Table) -> Select[Any]:
-    numbers = func.generate_series(1, SAMPLE).table_valued(Column("number", Integer)).render_derived(name="numbers")
+    numbers = (
+        func.generate_series(constant(1), constant(SAMPLE))
+        .table_valued(Column("number", Integer))
+        .render_derived(name="numbers")
+    )
     number, pages = numbers.c.number, _relations.c.relpages
     # Multiples of irrational numbers: as even as steps of one length, but in step with nothing in the data.
     page = _part(number, "0.6180339887498949", pages)
-    line = 1 + _part(number, "0.4142135623730951", _relations.c.reltuples / func.nullif(pages, 0))
+    line = constant(1) + _part(number, "0.4142135623730951", _relations.c.reltuples / func.nullif(pages, constant(0)))
     place = cast(func.format("(%s,%s)", page, line), _Tid()).label("place")
     return _class(table, place).select_from(_relations.join(numbers, literal_column("true"))).where(pages > 0)
 

@@ -108,8 +108,8 @@ class HybridSearch(Browsing, Explaining):
         plan = self.plan(**options)
 
         def work(session: Session, query: Query, plan: Plan, watch: Watch) -> Hits:
-            query, plan = self._ready(session, query, _deep(plan, rerank, query), watch)
-            return answer(session, self._asked(plan), query, plan, watch)
+            query, plan = self._known(session, query, _deep(plan, rerank, query), watch)
+            return answer(session, self._asked(plan), query, plan, watch, self.encoder)
 
         finish = None if rerank is None else partial(self._ordered, rerank, plan.limit)
         return Question("search", plan, partial(self._understood, text, plan), work, finish)

@@ -25,9 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from hybridsearch.conditions import condition, of_model
-from hybridsearch.dense import constant, scan_settings
+from hybridsearch.constant import DOUBLE, constant
+from hybridsearch.dense import scan_settings
 from hybridsearch.errors import QueryError
-from hybridsearch.fusion import DOUBLE
 from hybridsearch.keys import identity, is_key
 from hybridsearch.model import SearchIndex
 from hybridsearch.options import checked_count

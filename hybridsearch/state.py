@@ -3,7 +3,22 @@
 One row of hybridsearch.index a filled index. An index that was never filled has none, and any encoder may begin.
 """
 
-from sqlalchemy import Column, ColumnElement, DateTime, Integer, MetaData, Table, Text, delete, func, select
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, OID, insert
 from sqlalchemy.orm import Session
 
@@ -57,13 +72,25 @@ def lock(session: Session, index: SearchIndex, work: str, *, wait: bool = True) 
 
 def check_encoder(session: Session, index: SearchIndex, encoder: Encoder | None = None) -> None:
     """Raise EncoderMismatch if the index was filled by another encoder than this one (by default, the declared one)."""
+    check_filler(index, session.execute(_filler(index)).one_or_none(), encoder)
+
+
+def told_by(index: SearchIndex, statement: Select[Any]) -> Select[Any]:
+    """Return the statement with columns that say which encoder filled the index, for `check_filler`."""
+    filler = _filler(index).cte("filler")
+    # The first that the server looks for: where it was never migrated, the error says so.
+    return statement.add_cte(filler).add_columns(*filler.c).outerjoin(filler, true())
+
+
+def _filler(index: SearchIndex) -> Select[Any]:
+    mine = filled.c.name == qualified_name(index)
+    return select(filled.c.encoder, filled.c.fingerprint, filled.c.dimensions).where(mine)
+
+
+def check_filler(index: SearchIndex, found: Any, encoder: Encoder | None = None) -> None:
+    """Raise as `check_encoder` does, by a row with the columns of `told_by`; without one, nothing filled the index."""
     ours = encoder or index.encoder
-    found = session.execute(
-        select(filled.c.encoder, filled.c.fingerprint, filled.c.dimensions).where(
-            filled.c.name == qualified_name(index)
-        )
-    ).one_or_none()
-    if found is None or found.fingerprint == ours.fingerprint:
+    if found is None or found.fingerprint in (None, ours.fingerprint):
         return
     raise EncoderMismatch(
         f'index "{index.name}" was filled by encoder "{found.encoder}" ({found.dimensions} dimensions, '

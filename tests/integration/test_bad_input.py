@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, URL, Engine, Text, any_, cast, create_engine, func, insert, literal, select, text
+from sqlalchemy import JSON, URL, Engine, Text, any_, cast, create_engine, event, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -308,8 +308,40 @@ def test_another_encoders_index_is_neither_searched_nor_filled(
 
 
 def test_a_search_by_another_encoder_than_the_indexs_is_refused(shop: SimpleNamespace, session: Session) -> None:
-    with pytest.raises(EncoderMismatch, match="index again with rebuild"):
-        HybridSearch(shop.index, encoder=WordHashEncoder(revision="2")).search(session, "chair")
+    for other in (WordHashEncoder(revision="2"), WordHashEncoder(dimensions=16), WordHashEncoder(dimensions=48)):
+        with pytest.raises(EncoderMismatch, match="index again with rebuild"):
+            HybridSearch(shop.index, encoder=other).search(session, "chair")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"deadline": 60}, {"legs": ["dense"]}, {"where": literal(False)}], ids=lambda given: "".join(given)
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_search_after_another_encoder_filled_the_index_is_refused(
+    shop: SimpleNamespace, engine: Engine, session: Session, apart: bool, options: dict[str, Any]
+) -> None:
+    search = HybridSearch(shop.index, settings=Settings(apart=apart))
+    search.search(session, "chair", **options)
+    session.rollback()
+    other = articles(encoder=WordHashEncoder(revision="2"))
+    backfill(engine, other.index, rebuild=True)
+    for _ in range(2):  # the session goes on
+        with pytest.raises(EncoderMismatch, match=r'filled by encoder "word-hash".*index again with rebuild'):
+            search.search(session, "chair", **options)
+    assert search.search(session, "chair", legs=["lexical"])
+    session.rollback()
+    backfill(engine, shop.index, rebuild=True)
+    assert bool(search.search(session, "chair", **options)) == ("where" not in options)
+
+
+def test_a_search_is_one_statement_that_says_who_filled_the_index(
+    shop: SimpleNamespace, engine: Engine, session: Session
+) -> None:
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    assert shop.search.search(session, "chair", suggest=False)
+    assert len(sent) == 1
+    assert "fingerprint" in sent[0]
 
 
 @pytest.mark.parametrize("rebuild", [False, True])

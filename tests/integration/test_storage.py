@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import REAL, Engine, cast, func, insert, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from hybridsearch import DeclarationError, HybridSearch, Rerank
@@ -13,7 +14,7 @@ from hybridsearch.backfill import backfill
 from hybridsearch.content import body_of
 from hybridsearch.encoders.cache import LRU
 from hybridsearch.query_cache import SharedStore, encodings
-from hybridsearch.storage import Storage
+from hybridsearch.storage import Kind, Storage
 from tests.support.encoders import WordHashEncoder
 from tests.support.models import articles
 
@@ -48,6 +49,28 @@ def test_every_kind_of_storage_finds_what_brute_force_finds(engine: Engine, opti
         best = sorted(near, key=lambda key: (-round(near[key], 5), key))[:10]
         found = [hit.document.id for hit in search.search(session, query, legs=["dense"], candidates=200)]
         assert len(set(found) & set(best)) >= 9
+
+
+@pytest.mark.parametrize(("kind", "number"), [("halfvec", np.float16), ("vector", np.float32)])
+def test_a_querys_vector_reaches_the_server_to_the_last_bit(engine: Engine, kind: Kind, number: Any) -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    if kind == "vector":
+        bits = np.random.default_rng(5).integers(2**32, size=2**16, dtype=np.uint32)
+    numbers = bits.view(number)
+    numbers = numbers[np.isfinite(numbers)]
+    written = Storage(kind, 2000).written
+    with engine.connect() as connection:
+        for part in np.array_split(numbers, 40):
+            sent = literal(part.astype(np.float32), written)
+            got = np.array(connection.scalar(select(cast(cast(sent, written), ARRAY(REAL)))), dtype=number)
+            assert got.tobytes() == part.tobytes()
+
+
+def test_a_vector_that_is_written_passes() -> None:
+    written = Storage("halfvec", 3).written
+    once = written.write(np.array([0.1, -2.0, 65504.0], dtype=np.float32))
+    assert once == "[0.099976,-2,65504]"
+    assert written.write(once) is once
 
 
 def test_a_bit_index_is_asked_by_hamming_distance(engine: Engine) -> None:
