@@ -29,19 +29,21 @@ begin
     select array_agg(given.word order by given.word) into fresh
     from (select distinct word collate "C" as word from unnest(t) as word) as given
     where not exists (select from {{term}} as known where known.term = given.word);
-    select array_agg(known.id) into free
-    from (select id from {{term}} where term < e'\x02' order by term limit coalesce(cardinality(fresh), 0) for update skip locked) as known;
-    delete from {{term}} where id = any(free);
-    insert into {{term}} (id, term)
-    select given.id, given.word
-    from unnest(free, fresh) as given(id, word)
-    where given.id is not null
-    on conflict do nothing;
-    insert into {{term}} (term)
-    select word
-    from unnest(fresh) as word
-    where not exists (select from {{term}} as known where known.term = word)
-    on conflict do nothing;
+    if fresh is not null then
+        select array_agg(known.id) into free
+        from (select id from {{term}} where term < e'\x02' order by term limit cardinality(fresh) for update skip locked) as known;
+        delete from {{term}} where id = any(free);
+        insert into {{term}} (id, term)
+        select given.id, given.word
+        from unnest(free, fresh) as given(id, word)
+        where given.id is not null
+        on conflict do nothing;
+        insert into {{term}} (term)
+        select word
+        from unnest(fresh) as word
+        where not exists (select from {{term}} as known where known.term = word)
+        on conflict do nothing;
+    end if;
     with entry as materialized (
         select given.number, array_agg(term.id order by term.id) as ids, array_agg(given.tf order by term.id) as tfs,
                sum(given.tf::float8)::real as length
