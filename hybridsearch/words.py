@@ -35,14 +35,14 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
 
     One at a time works on an index; with `wait` the other's transaction is waited for, else it is left to the other.
     """
-    found = session.execute(_step(index, limit, wait)).one()
-    if found.truncated is None:
+    found = session.execute(_step(index, limit, wait)).all()
+    if not found:
         return None
-    if found.truncated:
+    if found[0].truncated:
         note_gone(session, index)
-    if found.since is None:
-        return Page(read=found.read, removed=found.removed)
-    return _by_halves(session, index, dict(zip(zip(*found[4:], strict=True), found.since, strict=True)))
+    if found[0].since is None:
+        return Page(read=found[0].read, removed=found[0].removed)
+    return _by_halves(session, index, {tuple(row[4:]): row.since for row in found})
 
 
 def fill_words(session: Session, index: SearchIndex) -> int:
@@ -68,8 +68,7 @@ def fill_words(session: Session, index: SearchIndex) -> int:
 
 def _step(index: SearchIndex, limit: int, wait: bool) -> Select[Any]:
     """All of it in one statement; where it fails at what rows hold, it returns their keys, and since when they wait."""
-    arrays = index.key_columns(index.changes)
-    keys = (column(f"noted_{number}", array.type) for number, array in enumerate(arrays, 1))
+    keys = (column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True))
     call = routine(index, "follow", lock_key(index, "words"), cast(recipe(index), Text), limit, wait)
     return select(call.table_valued("read", "removed", "truncated", "since", *keys))
 

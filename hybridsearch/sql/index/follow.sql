@@ -1,23 +1,27 @@
 -- The first stage of the way from a changed row to the index: its words, and its place among those that wait for vectors.
 -- One call is one step of a worker: its statements, sent one by one, cost more than what they do. Under READ COMMITTED each
 -- still sees what was committed before it began. docs/freshness.md has the reasons.
+--
+-- Their plans are kept for as long as the session: to make one takes longer than to run it. It may be made when a table is
+-- empty, and serve when it holds a million rows: so each key is looked up by itself (`offset 0`), and nothing else is left to
+-- the planner.
 
 -- Take the oldest keys off {{change}}, up to `most`, and index the words of their rows. One at a time does so, under the
--- advisory lock `key`: with `wait` the other's transaction is waited for. Return null where there is nothing to do, or the
--- other does it; else how many rows were read, how many of them were removed, and whether the table was truncated. Where the
--- work fails at what rows hold, their keys are returned instead, with the times since when they wait: they are taken off, and
--- nothing else is done.
-create or replace function {{fn:follow}}(
-    key int8, recipe text, most int4, wait bool,
-    out read int4, out removed int4, out truncated bool, out since timestamptz[], {{key_arguments:out noted}}
-)
+-- advisory lock `key`: with `wait` the other's transaction is waited for. Return nothing where there is nothing to do, or the
+-- other does it; else a row with how many were read, how many of them were removed, and whether the table was truncated.
+-- Where the work fails at what rows hold, return the keys taken, each with the time since when it waits: nothing else is done.
+create or replace function {{fn:follow}}(key int8, recipe text, most int4, wait bool)
+returns table (read int4, removed int4, truncated bool, since timestamptz, {{key_definitions}})
 language plpgsql
 set search_path from current
 set jit = off
-set enable_seqscan = off                    -- keys are looked up, also by a plan from when there were few rows
-set plan_cache_mode = force_generic_plan    -- which took longer to make than it does to run
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+    {{key_variables:noted}}
+    times timestamptz[]; whole int8[]; cut int8; done int4;
 begin
     if wait then
         perform pg_advisory_xact_lock(key);
@@ -30,15 +34,6 @@ begin
               from (select * from {{change}} order by id limit most) as y) as z
         where z.upto - z.size < most
     ),
-    whole as (
-        delete from {{change}} as c using oldest as o where c.id = o.id and o.part = o.size
-    ),
-    cut as (    -- the last, where it holds more
-        update {{change}} as c
-        set ({{companion_keys}}) = row({{each_key:o.?[o.part + 1:]}})
-        from oldest as o
-        where c.id = o.id and o.part < o.size
-    ),
     taken as (
         select distinct on (w.written) w.*, min(w.queued_at) over (partition by w.written) as since
         from (select o.id, o.queued_at, k.*, row({{companion_keys:k}})::text as written
@@ -48,20 +43,26 @@ begin
     )
     select bool_or({{first_key:t}} is null),
            array_agg(t.since) filter (where {{first_key:t}} is not null),
-           {{each_key:array_agg(t.?) filter (where t.? is not null)}}
-    into truncated, since, {{key_names:noted}}
+           {{each_key:array_agg(t.?) filter (where t.? is not null)}},
+           array(select o.id from oldest as o where o.part = o.size),
+           (select o.id from oldest as o where o.part < o.size), (select o.part from oldest as o where o.part < o.size)
+    into truncated, times, {{key_names:noted}}, whole, cut, done
     from (select * from taken order by id, place) as t;
     if truncated is null then
         return;
     end if;
+    delete from {{change}} as c where c.id = any(whole);
+    if cut is not null then     -- the last, where it holds more than are taken
+        update {{change}} as c set ({{companion_keys}}) = row({{each_key:c.?[done + 1:]}}) where c.id = cut;
+    end if;
     begin
-        select f.read, f.removed into read, removed from {{fn:follow_keys}}(recipe, since, null, {{key_names:noted}}) as f;
-        since := null;
+        select f.read, f.removed into read, removed from {{fn:follow_keys}}(recipe, times, null, {{key_names:noted}}) as f;
+        return next;
     exception
         -- What may be the fault of a row: as hybridsearch.isolation has it, which then finds the row.
         when cardinality_violation or data_exception or program_limit_exceeded or integrity_constraint_violation
              or external_routine_exception or external_routine_invocation_exception or plpgsql_error or internal_error then
-            null;
+            return query select null::int4, null::int4, truncated, k.* from unnest(times, {{key_names:noted}}) as k;
     end;
 end
 $$;
@@ -81,13 +82,13 @@ as $$
 declare
     {{key_variables:seen}}
     kinds text[]; times timestamptz[]; said text[]; hashes bytea[]; versions text[]; stale int4[]; kept int4[]; fresh int4[];
+    places tid[];
 begin
     with looked as (
         select k.*, m.hash, coalesce(m.version, d.id::text, row({{companion_keys:k}})::text) as same, m.version, d.id as number,
                case when m.hash is null then 'gone'
                     when d.hash is distinct from m.hash then 'changed'
-                    -- A row that was deleted has lost its chunks at once, also where it is back with the same content.
-                    when d.encoded_at is null or not exists (select from {{chunk}} as c where {{same_keys:c,k}}) then 'kept'
+                    when d.encoded_at is null or c.there is null then 'kept'
                end as kind
         from unnest(since, errors, {{key_names:noted}}) with ordinality as k(since, error, {{companion_keys}}, place)
         left join lateral (
@@ -95,10 +96,12 @@ begin
                    -- What tells one version of a row from every other, past and to come.
                    concat_ws(' ', m.tableoid, m.xmin, m.ctid) as version
             from {{table}} as m
-            where {{same_row:m,k}} and k.error is null
-            offset 0    -- a row that cannot be read is not
+            where {{same_row:m,k}} and k.error is null      -- a row that cannot be read is not
+            offset 0
         ) as m on true
-        left join {{document}} as d on {{same_keys:d,k}}
+        left join lateral (select d.id, d.hash, d.encoded_at from {{document}} as d where {{same_keys:d,k}} offset 0) as d on true
+        -- A row that was deleted has lost its chunks at once, also where it is back with the same content.
+        left join lateral (select true as there from {{chunk}} as c where {{same_keys:c,k}} limit 1) as c on true
     ),
     -- Keys may be equal by their type (citext) and not the same: each row, and each document without one, comes once, under
     -- the key that was noted last.
@@ -115,7 +118,9 @@ begin
     -- Documents, then chunks, then places in the queue, each in one order with whoever writes vectors: neither waits for the
     -- other in turn.
     if stale is not null or kept is not null then
-        perform from {{document}} as d where d.id = any(stale || kept) order by d.id for update;
+        perform
+        from (select unnest(stale || kept) as number order by number) as k
+        cross join lateral (select from {{document}} as d where d.id = k.number for update) as d;
     end if;
     if stale is not null then
         perform {{fn:remove}}(stale);
@@ -138,33 +143,39 @@ begin
         with moved as (
             select {{companion_keys:k}}
             from unnest(kinds, versions, {{key_names:seen}}) as k(kind, version, {{companion_keys}})
-            left join {{table}} as m on {{same_row:m,k}}
-            where k.kind = 'changed' and k.version <> concat_ws(' ', m.tableoid, m.xmin, m.ctid)
+            left join lateral (
+                select concat_ws(' ', m.tableoid, m.xmin, m.ctid) as version from {{table}} as m where {{same_row:m,k}} offset 0
+            ) as m on true
+            where k.kind = 'changed' and k.version is distinct from m.version
         ),
         distrusted as (
-            update {{document}} as d set hash = '' from moved as k where {{same_keys:d,k}}
+            update {{document}} as d set hash = '' from moved as k where d.id = any(fresh) and {{same_keys:d,k}}
         )
         insert into {{change}} ({{companion_keys}})
         select {{companion_key_arrays:k}} from moved as k having count(*) > 0;
     end if;
     if 'gone' = any(kinds) then
-        delete from {{chunk}} as c
-        using unnest(kinds, {{key_names:seen}}) as k(kind, {{companion_keys}})
-        where k.kind = 'gone' and {{same_keys:c,k}};
+        delete from {{chunk}}
+        where id = any(array(select c.id
+                             from unnest(kinds, {{key_names:seen}}) as k(kind, {{companion_keys}})
+                             cross join lateral (select c.id from {{chunk}} as c where {{same_keys:c,k}} offset 0) as c
+                             where k.kind = 'gone'));
     end if;
-    perform
-    from {{queue}} as q
-    join unnest(kinds, {{key_names:seen}}) as k(kind, {{companion_keys}}) on k.kind is not null and {{same_keys:q,k}}
-    order by {{companion_keys:q}}
-    for update of q;
-    if 'gone' = any(kinds) then
-        delete from {{queue}} as q
-        using unnest(kinds, {{key_names:seen}}) as k(kind, {{companion_keys}})
-        where k.kind = 'gone' and {{same_keys:q,k}};
+    select array_agg(q.ctid) filter (where k.kind = 'gone')
+    into places
+    from (select k.kind, {{companion_keys:q}}
+          from unnest(kinds, {{key_names:seen}}) as k(kind, {{companion_keys}})
+          cross join lateral (select {{companion_keys:q}} from {{queue}} as q where {{same_keys:q,k}} offset 0) as q
+          where k.kind is not null
+          order by {{companion_keys:q}}) as k
+    cross join lateral (select q.ctid from {{queue}} as q where {{same_keys:q,k}} for update) as q;
+    delete from {{queue}} where ctid = any(places);
+    if errors is not null then
         insert into {{queue}} ({{companion_keys}}, queued_at, failed_at, error)
         select {{companion_keys:k}}, k.since, clock_timestamp(), k.error
         from unnest(times, said, {{key_names:seen}}) as k(since, error, {{companion_keys}})
-        where k.error is not null;
+        where k.error is not null
+        on conflict do nothing;
     end if;
     if 'changed' = any(kinds) then
         -- One that waits, or was set aside, has a fresh start.
