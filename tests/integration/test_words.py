@@ -58,7 +58,9 @@ def test_keys_that_are_equal_and_cannot_be_read_are_one_error(items: Declared, e
     with engine.begin() as connection:
         connection.execute(text(DAMAGED))
         connection.execute(text("delete from item"))
-        connection.execute(text("insert into item (id, title) values ('sofa', 'damaged sofa'), ('table', 'Blue table')"))
+        connection.execute(
+            text("insert into item (id, title) values ('sofa', 'damaged sofa'), ('table', 'Blue table')")
+        )
         connection.execute(text("insert into item_change (item_id) values ('{TABLE,SOFA}'), ('{Table}')"))
     Worker(engine, [items.index]).once()
     with Session(engine) as session:
