@@ -215,10 +215,13 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     # {{key_array:new}}: array[new."id"]: as the columns of {{change}}
     "key_arrays": lambda p, alias: wrapped("pg_catalog.array_agg({})", p.definition.keys, alias),
     "companion_key_arrays": lambda p, alias: wrapped("array_agg({})", p.companion_keys, alias),
-    # {{key_variables:best}}: best_1 INTEGER[]; {{key_names:best}}: best_1
+    # {{key_variables:best}}: best_1 INTEGER[]; {{key_arguments:best}}: best_1 INTEGER[], {{key_names:best}}: best_1
+    "key_arguments": lambda p, name: ", ".join(f"{one} {type_}[]" for one, type_ in _key_variables(p, name)),
     "key_variables": lambda p, name: " ".join(f"{one} {type_}[];" for one, type_ in _key_variables(p, name)),
     "key_names": lambda p, name: ", ".join(one for one, _ in _key_variables(p, name)),
     "key_array": lambda p, alias: wrapped("array[{}]", p.definition.keys, alias),
+    # {{each_key:array_agg(t.?)}}: array_agg(t."article_id"), of each key column of the companions
+    "each_key": lambda p, form: ", ".join(form.replace("?", name) for name in each_column(p.companion_keys, "")),
     # whether an update of `old` to `new` changes what the index is of, and not the key
     "differs": lambda p, _: p.differs(),
     # {{gather:new}}, {{none_gathered}}, {{take_gathered:change}}: see `hybridsearch.gathering`

@@ -7,39 +7,27 @@ their words, so a query scores a document either from its row or from the index,
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    Table,
-    and_,
-    case,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import ColumnElement, DateTime, Select, Text, cast, column, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from hybridsearch.changes import note, note_gone, notify
-from hybridsearch.comparison import Seen, distinct, look, moved, without_rows
-from hybridsearch.content import Key, keys_as_rows, recipe
+from hybridsearch.changes import note_gone
+from hybridsearch.content import Key, key_arrays, recipe
 from hybridsearch.engines import engine_of
 from hybridsearch.isolation import culprits, is_of_data, is_unsure, said_of
+from hybridsearch.lexical import routine
 from hybridsearch.model import SearchIndex
 from hybridsearch.page import Page
-from hybridsearch.queue import hold
-from hybridsearch.state import lock
+from hybridsearch.state import lock, lock_key
 
 logger = logging.getLogger(__name__)
 
 WORDS = 500  # documents in one transaction
 MANY = 5000  # new rows that are worth a range of postings of their own
-MOST = 2**31 - 1
 
 
 def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wait: bool = False) -> Page | None:
@@ -47,50 +35,14 @@ def index_words(session: Session, index: SearchIndex, *, limit: int = WORDS, wai
 
     One at a time works on an index; with `wait` the other's transaction is waited for, else it is left to the other.
     """
-    if not lock(session, index, "words", wait=wait):
+    found = session.execute(_step(index, limit, wait)).all()
+    if not found:
         return None
-    taken = _take(session, index, limit)
-    if not taken:
-        return None
-    if taken.pop((None,) * len(index.key_names), None) is not None:
+    if found[0].truncated:
         note_gone(session, index)
-    try:
-        with session.begin_nested():
-            return _index(session, index, taken)
-    except Exception as error:
-        if not is_of_data(error):
-            raise
-        keys = list(taken)
-        unread = culprits(session, keys, lambda some: _index(session, index, {key: taken[key] for key in some}))
-        if len(unread) == len(keys) > 1 and any(map(is_unsure, unread.values())):
-            raise  # no row's fault
-    return _index(session, index, taken, unread)
-
-
-def _index(
-    session: Session, index: SearchIndex, taken: Mapping[Key, datetime], unread: Mapping[Key, Exception] | None = None
-) -> Page:
-    """Index the words of changed documents; of those that cannot be read nothing stays but an error in the queue."""
-    unread = unread or {}
-    read = look(session, index, [key for key in taken if key not in unread])
-    seen = distinct(taken, [*read, *without_rows(session, index, list(unread))])
-    changed = [one for one in seen if one.hash is not None and one.hash != one.indexed]
-    gone = [one for one in seen if one.hash is None]
-    same = [one for one in seen if one.hash is not None and one.hash == one.indexed and not one.encoded]
-    # Documents, then chunks, then places in the queue, each in one order with whoever writes vectors: neither waits for
-    # the other in turn.
-    _lock(session, index, _numbers([*changed, *gone, *same]))
-    _remove(session, index, _numbers([*changed, *gone]))
-    _unencode(session, index, _numbers(same))
-    _add(session, index, changed)
-    _distrust(session, index, changed)
-    _drop(session, index, index.chunks, gone)
-    hold(session, index, _of(index, index.queue, [*changed, *gone, *same]))
-    _drop(session, index, index.queue, gone)
-    _queue(session, index, taken, changed, again=True)
-    _queue(session, index, taken, same, again=False)
-    _set_aside(session, index, taken, unread)
-    return Page(read=len(seen), removed=sum(one.number is not None for one in gone))
+    if found[0].since is None:
+        return Page(read=found[0].read, removed=found[0].removed)
+    return _by_halves(session, index, {tuple(row[4:]): row.since for row in found})
 
 
 def fill_words(session: Session, index: SearchIndex) -> int:
@@ -114,129 +66,39 @@ def fill_words(session: Session, index: SearchIndex) -> int:
         return 0
 
 
-def _take(session: Session, index: SearchIndex, limit: int) -> dict[Key, datetime]:
-    """Take the oldest keys off the change table; return since when each waits."""
-    changes = index.changes
-    arrays = index.key_columns(changes)
-    size = func.cardinality(arrays[0])
-    before = func.sum(size).over(order_by=changes.c.id) - size
-    first = select(changes.c.id, changes.c.queued_at, size.label("size"), before.label("before"), *arrays)
-    recent = first.order_by(changes.c.id).limit(limit).subquery("oldest")
-    parts = [recent.c[name][1 : limit - recent.c.before] for name in index.key_names]
-    rows = session.execute(
-        select(recent.c.id, recent.c.queued_at, recent.c.size, recent.c.before, *parts)
-        .where(recent.c.before < limit)
-        .order_by(recent.c.id)
-    ).all()
-    taken: dict[Key, datetime] = {}
-    for row in rows:
-        for key in zip(*row[4:], strict=True):
-            taken.setdefault(key, row.queued_at)
-    whole = [row.id for row in rows if row.before + row.size <= limit]
-    session.execute(delete(changes).where(changes.c.id.in_(whole)))
-    for row in rows[len(whole) :]:  # the last, where it holds more than the limit
-        rest = {array: array[limit - row.before + 1 : MOST] for array in arrays}
-        session.execute(update(changes).where(changes.c.id == row.id).values(rest))
-    return taken
+def _step(index: SearchIndex, limit: int, wait: bool) -> Select[Any]:
+    """All of it in one statement; where it fails at what rows hold, it returns their keys, and since when they wait."""
+    keys = (column(name, key.type) for name, key in zip(index.key_names, index.keys, strict=True))
+    call = routine(index, "follow", lock_key(index, "words"), cast(recipe(index), Text), limit, wait)
+    return select(call.table_valued("read", "removed", "truncated", "since", *keys))
 
 
-def _numbers(seen: Iterable[Seen]) -> list[int]:
-    return [one.number for one in seen if one.number is not None]
+def _by_halves(session: Session, index: SearchIndex, taken: Mapping[Key, datetime]) -> Page:
+    """Index the words of rows of which some cannot be read: of those nothing stays but an error in the queue."""
+    keys = list(taken)
+    unread = culprits(session, keys, lambda some: _follow(session, index, {key: taken[key] for key in some}, {}))
+    unsure = [error for error in unread.values() if is_unsure(error)]
+    if len(unread) == len(keys) > 1 and unsure:
+        raise unsure[0]  # no row's fault
+    return _follow(session, index, taken, unread)
 
 
-def _lock(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-    documents = index.documents
-    session.execute(select(documents.c.id).where(documents.c.id.in_(numbers)).order_by("id").with_for_update())
+def _follow(
+    session: Session, index: SearchIndex, taken: Mapping[Key, datetime], unread: Mapping[Key, Exception]
+) -> Page:
+    since = _array(list(taken.values()), DateTime(timezone=True))
+    errors = _array([_said(unread.get(key)) for key in taken], Text())
+    keys = key_arrays(index, list(taken))
+    call = routine(index, "follow_keys", cast(recipe(index), Text), since, errors, *keys)
+    found = session.execute(select(call.table_valued("read", "removed"))).one()
+    return Page(read=found.read, removed=found.removed)
 
 
-def _unencode(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-    """Note of documents that their vectors are not there."""
-    if numbers:
-        documents = index.documents
-        there = and_(documents.c.id.in_(numbers), documents.c.encoded_at.is_not(None))
-        session.execute(update(documents).where(there).values(encoded_at=None))
+def _array(values: list[Any], type_: Any) -> ColumnElement[Any]:
+    return cast(literal(values, ARRAY(type_)), ARRAY(type_))
 
 
-def _remove(session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-    if numbers:
-        engine_of(index).remove(session, index, numbers)
-
-
-def _drop(session: Session, index: SearchIndex, table: Table, seen: Sequence[Seen]) -> None:
-    """Drop chunks, or places in the queue, of documents."""
-    if seen:
-        session.execute(delete(table).where(_of(index, table, seen)))
-
-
-def _of(index: SearchIndex, table: FromClause, seen: Sequence[Seen]) -> ColumnElement[bool]:
-    """The condition that a row of a companion is of one of these."""
-    given = keys_as_rows(index, [one.key for one in seen])
-    return and_(*(given.c[name] == table.c[name] for name in index.key_names))
-
-
-def _add(session: Session, index: SearchIndex, documents: Sequence[Seen]) -> None:
-    """Number the documents, and index their words."""
-    if not documents:
-        return
-    rows = [
-        {**dict(zip(index.key_names, one.key, strict=True)), "hash": one.hash, "length": 0.0, "terms": []}
-        for one in documents
-    ]
-    statement = insert(index.documents).returning(index.documents.c.id, sort_by_parameter_order=True)
-    engine_of(index).add(session, index, list(session.scalars(statement, rows)))
-
-
-def _distrust(session: Session, index: SearchIndex, indexed: Sequence[Seen]) -> None:
-    """Look again at rows that were written between the look at their hash and the reading of their words.
-
-    A content that goes and comes back in that time would leave the words of the one between under its own hash.
-    """
-    keys = moved(session, index, indexed)
-    if keys:
-        given, documents = keys_as_rows(index, keys), index.documents
-        same = and_(*(given.c[name] == documents.c[name] for name in index.key_names))
-        session.execute(update(documents).where(same).values(hash=b""))
-        note(session, index, keys)
-        notify(session, index)
-
-
-def _queue(
-    session: Session, index: SearchIndex, since: Mapping[Key, datetime], seen: Sequence[Seen], *, again: bool
-) -> None:
-    """Let documents wait for their vectors; `again` gives one that waits, or was set aside, a fresh start."""
-    rows = [{**dict(zip(index.key_names, one.key, strict=True)), "queued_at": since[one.key]} for one in seen]
-    if not rows:
-        return
-    statement = upsert(index.queue)
-    names = list(index.key_names)
-    if again:
-        fresh = {"next_at": func.clock_timestamp(), "attempts": 0, "claimed_by": None, "error": None}
-        # A document that is changed faster than it is encoded has waited since the first change.
-        since_ = case(
-            (index.queue.c.failed_at.is_(None), func.least(index.queue.c.queued_at, statement.excluded.queued_at)),
-            else_=statement.excluded.queued_at,
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=names,
-            set_={**fresh, "queued_at": since_, "failed_at": None} | {name: statement.excluded[name] for name in names},
-        )
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=names)
-    session.execute(statement, rows)
-    notify(session, index)
-
-
-def _set_aside(
-    session: Session, index: SearchIndex, since: Mapping[Key, datetime], unread: Mapping[Key, Exception]
-) -> None:
-    """Leave errors in the queue, of rows that were never taken for their vectors: so `retry` knows them."""
-    rows = [
-        {
-            **dict(zip(index.key_names, key, strict=True)),
-            "queued_at": since[key],
-            "error": f"its words cannot be indexed: {said_of(error)}: change the row, or mend what reads it and retry",
-        }
-        for key, error in unread.items()
-    ]
-    if rows:
-        session.execute(insert(index.queue).values(failed_at=func.clock_timestamp()), rows)
+def _said(error: Exception | None) -> str | None:
+    if error is None:
+        return None
+    return f"its words cannot be indexed: {said_of(error)}: change the row, or mend what reads it and retry"

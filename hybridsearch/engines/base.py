@@ -1,10 +1,13 @@
 """What a lexical engine is: how documents get into it, what a search asks it for.
 
     engine = engine_of(index)
-    engine.add(session, index, numbers)
+    engine.compact(session, index)
     engine.leg(index, "red chair", candidates=100)        # Select(article_id, distance)
 
-The text analysis is ours in every engine (`hybridsearch.terms`, in SQL): an engine keeps terms, and ranks.
+The text analysis is ours in every engine (`hybridsearch.terms`, in SQL): an engine keeps terms, and ranks. Documents go
+in and out by two functions of the index, which the engine's templates in `sql/index/` make: `<name>_add(numbers)` takes
+documents in that were just numbered, from their rows as they are; `<name>_remove(numbers)` takes them out, also out of
+the table of documents.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,17 +39,11 @@ class LexicalEngine(Protocol):
     def prepare(self, session: Session, index: SearchIndex) -> None:
         """Make the engine's tables ready for documents: called before the first, and harmless after."""
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Take documents in, from their rows as they are, under new numbers, which stand in the table of documents."""
-
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
         """Number and index many new rows at once, in one bounded step; return how many, 0 where this is not done.
 
         A document's hash is sha256 of `recipe` and a JSON array of its fields' texts. The caller commits.
         """
-
-    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Take documents out, and out of the table of documents."""
 
     def compact(self, session: Session, index: SearchIndex) -> int:
         """Do one bounded step of merging; return how many documents it took, 0 at the end. The caller commits."""

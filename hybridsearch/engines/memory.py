@@ -21,7 +21,6 @@ from sqlalchemy import (
     Text,
     cast,
     column,
-    delete,
     func,
     literal,
     select,
@@ -82,16 +81,9 @@ class MemoryEngine:
     def prepare(self, session: Session, index: SearchIndex) -> None:
         """Nothing to make ready."""
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Nothing to store."""
-
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
         """Leave them to be added one by one."""
         return 0
-
-    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Take the documents out of the numbering."""
-        session.execute(delete(index.documents).where(index.documents.c.id.in_(numbers)))
 
     def compact(self, session: Session, index: SearchIndex) -> int:
         """Nothing to merge."""

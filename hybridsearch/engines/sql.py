@@ -23,17 +23,9 @@ class SqlEngine:
         """Set up the row of statistics and the columns' storage."""
         postings.prepare(session, index)
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Write the terms of the rows, as they are, where every query reads them and `compact` finds them."""
-        postings.add_documents(session, index, numbers)
-
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
         """Write whole ranges of postings; 0 as well where the role may make no tables."""
         return postings.build(session, index, recipe=recipe) if postings.may_build(session, index) else 0
-
-    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Take the documents out of N, n and the average length at once, and of the postings later."""
-        postings.remove_documents(session, index, numbers)
 
     def compact(self, session: Session, index: SearchIndex) -> int:
         """Merge some pending documents into the postings."""

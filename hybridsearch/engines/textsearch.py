@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, MetaData, Select, Table, Text, select
 from sqlalchemy.orm import Session
 
-from hybridsearch import postings
 from hybridsearch.engines.base import Statistics
 from hybridsearch.errors import ExtensionMissing
 from hybridsearch.lexical import lexical
@@ -33,17 +32,9 @@ class TextsearchEngine:
                 f'`create extension pg_textsearch`, or declare the index with engine="sql"'
             )
 
-    def add(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Write the documents' terms, each as one word; the extension's index follows in the same transaction."""
-        postings.add_documents(session, index, numbers)
-
     def fill(self, session: Session, index: SearchIndex, recipe: str) -> int:
         """Leave them to be added one by one."""
         return 0
-
-    def remove(self, session: Session, index: SearchIndex, numbers: Sequence[int]) -> None:
-        """Delete the documents' words, and take them out of the numbering."""
-        postings.remove_documents(session, index, numbers)
 
     def compact(self, session: Session, index: SearchIndex) -> int:
         """Nothing to merge: the extension does that by itself."""

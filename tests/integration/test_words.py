@@ -5,21 +5,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import CreateSchema
 
 from hybridsearch import HybridSearch, SearchIndex
 from hybridsearch.backfill import backfill
 from hybridsearch.freshness import failures, freshness
 from hybridsearch.lexical import lexical
+from hybridsearch.page import Page
 from hybridsearch.queue import Limits, forget, retry
 from hybridsearch.words import fill_words, index_words
 from hybridsearch.worker import Worker
 from tests.support.afresh import differences
 from tests.support.encoders import WordHashEncoder
-from tests.support.keyed import Declared, Shape, declare
+from tests.support.keyed import SHAPES, Declared, Shape, declare
 from tests.support.models import articles, fill
 
 
@@ -50,6 +52,34 @@ def test_a_row_that_comes_back_under_an_equal_key_is_one_document(items: Declare
     with Session(engine) as session:
         assert HybridSearch(items.index).search(session, "purple sofa")[0].ranks == {"dense": 1, "lexical": 1}
         assert HybridSearch(items.index).search(session, "chair shelf", legs=["lexical"]) == []
+
+
+def test_keys_that_are_equal_and_cannot_be_read_are_one_error(items: Declared, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(DAMAGED))
+        connection.execute(text("delete from item"))
+        connection.execute(
+            text("insert into item (id, title) values ('sofa', 'damaged sofa'), ('table', 'Blue table')")
+        )
+        connection.execute(text("insert into item_change (item_id) values ('{TABLE,SOFA}'), ('{Table}')"))
+    Worker(engine, [items.index]).once()
+    with Session(engine) as session:
+        assert [failure.key for failure in failures(session, items.index)] == [("SOFA",)]
+        assert HybridSearch(items.index).search(session, "blue table")[0].document.id == "table"
+
+
+def test_a_step_is_one_statement(engine: Engine) -> None:
+    shop = articles()
+    fill(engine, shop)
+    Worker(engine, [shop.index]).once()
+    change(engine, "insert into article values (5, 'Stool')")
+    change(engine, "update article set title = 'Green table' where id = 2")
+    change(engine, "delete from article where id = 3")
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda connection, cursor, statement, *rest: sent.append(statement))
+    with Session(engine) as session, session.begin():
+        assert index_words(session, shop.index) == Page(read=3, removed=1)
+    assert len(sent) == 1
 
 
 # Rows that cannot be read
@@ -150,6 +180,24 @@ def test_a_function_that_fails_at_every_row_is_the_fault_of_none(
         Worker(engine, [shop.index]).once()
     assert failures(session, shop.index) == []
     assert freshness(session, shop.index).changed == 4
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_a_row_that_cannot_be_read_is_found_whatever_its_key(shape: Shape, engine: Engine) -> None:
+    items = declare(shape)
+    with Session(engine) as session:
+        if shape.schema:
+            session.execute(CreateSchema(shape.schema))
+        items.Base.metadata.create_all(session.connection())
+        session.execute(text(DAMAGED))
+        rows = items.rows()
+        rows[2].title = "damaged chair"
+        session.add_all(rows)
+        session.commit()
+        index_words(session, items.index)
+        assert [failure.key for failure in failures(session, items.index)] == [items.key(rows[2])]
+        found = HybridSearch(items.index).search(session, "chair", legs=["lexical"])
+        assert [items.key(hit.document) for hit in found] == [items.key(rows[0])]
 
 
 def test_many_rows_that_cannot_be_read_block_nothing_behind_them(

@@ -54,7 +54,7 @@ as $$
     with entry as materialized (
         select doc.id, w.words, w.times, w.length
         from {{document}} as doc
-        join {{table}} as m on {{same_row:m,doc}}
+        cross join lateral (select * from {{table}} as m where {{same_row:m,doc}} offset 0) as m
         cross join lateral (select array_agg(word.term order by word.term) as words,
                                    array_agg(word.frequency::int4 order by word.term) as times,
                                    sum(word.frequency::float8)::real as length

@@ -8,6 +8,7 @@ returns void
 language plpgsql
 set search_path from current
 set jit = off
+set plan_cache_mode = force_generic_plan    -- as in follow.sql: each row, and each word, is looked up by itself
 as $$
 #variable_conflict use_column
 declare
@@ -18,7 +19,7 @@ begin
     select array_agg(entry.id), array_agg(entry.term), array_agg(entry.frequency) into d, t, f
     from (select doc.id, word.term, word.frequency
           from {{document}} as doc
-          join {{table}} as m on {{same_row:m,doc}}
+          cross join lateral (select * from {{table}} as m where {{same_row:m,doc}} offset 0) as m
           cross join lateral {{words:m}} as word
           where doc.id = any(numbers)) as entry;
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -28,32 +29,35 @@ begin
     -- that were forgotten come first.
     select array_agg(given.word order by given.word) into fresh
     from (select distinct word collate "C" as word from unnest(t) as word) as given
-    where not exists (select from {{term}} as known where known.term = given.word);
-    select array_agg(known.id) into free
-    from (select id from {{term}} where term < e'\x02' order by term limit coalesce(cardinality(fresh), 0) for update skip locked) as known;
-    delete from {{term}} where id = any(free);
-    insert into {{term}} (id, term)
-    select given.id, given.word
-    from unnest(free, fresh) as given(id, word)
-    where given.id is not null
-    on conflict do nothing;
-    insert into {{term}} (term)
-    select word
-    from unnest(fresh) as word
-    where not exists (select from {{term}} as known where known.term = word)
-    on conflict do nothing;
+    left join lateral (select true as there from {{term}} as known where known.term = given.word limit 1) as known on true
+    where known.there is null;
+    if fresh is not null then
+        select array_agg(known.id) into free
+        from (select id from {{term}} where term < e'\x02' order by term limit cardinality(fresh) for update skip locked) as known;
+        delete from {{term}} where id = any(free);
+        insert into {{term}} (id, term)
+        select given.id, given.word
+        from unnest(free, fresh) as given(id, word)
+        where given.id is not null
+        on conflict do nothing;
+        insert into {{term}} (term)
+        select given.word
+        from unnest(free, fresh) as given(id, word)
+        where given.id is null
+        on conflict do nothing;
+    end if;
     with entry as materialized (
         select given.number, array_agg(term.id order by term.id) as ids, array_agg(given.tf order by term.id) as tfs,
                sum(given.tf::float8)::real as length
         from unnest(d, t, f) as given(number, word, tf)
-        join {{term}} as term on term.term = given.word
+        cross join lateral (select known.id from {{term}} as known where known.term = given.word offset 0) as term
         group by given.number
     ),
     counted as (
         update {{document}} as doc
         set length = entry.length, terms = entry.ids
         from entry
-        where doc.id = entry.number
+        where doc.id = any(numbers) and doc.id = entry.number
     )
     insert into {{pending}} (document, sign, length, terms, frequencies)
     select number, 1, coalesce(entry.length, 0), coalesce(entry.ids, '{}'), coalesce(entry.tfs, '{}')
