@@ -20,6 +20,6 @@ def constant(value: float | str) -> ColumnElement[Any]:
     """
     if isinstance(value, str):
         return literal_column(f"'{value}'", String)
-    return (
-        literal_column(str(value), Integer) if isinstance(value, int) else literal_column(f"{value!r}::float8", DOUBLE)
-    )
+    if isinstance(value, int):
+        return literal_column(f"{int(value)}", Integer)
+    return literal_column(f"{float(value)!r}::float8", DOUBLE)

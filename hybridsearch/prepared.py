@@ -54,19 +54,8 @@ def prepared(
         return _statement(index, query, plan, with_filler), {}
     names = leg_names(index, query, plan)
     weights = tuple(sorted(plan.weights.items()))
-    has = (query.text is None, query.dense is None)
-    key = (
-        names,
-        plan.limit,
-        plan.candidates,
-        plan.ef_search,
-        plan.fusion,
-        plan.rrf_k,
-        weights,
-        has,
-        condition,
-        with_filler,
-    )
+    has = (query.text is None, query.dense is None, with_filler)
+    key = (names, plan.limit, plan.candidates, plan.ef_search, plan.fusion, plan.rrf_k, weights, has, condition)
     form = _remembered(index, key)
     if form is None:
         form = _remember(index, key, _built(index, query, plan, [one.key for one in bound], with_filler))
