@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,11 @@ from hybridsearch.schema import migrate
 from tests.support.servers import own_server, password_server
 
 TEMPLATE = "hybridsearch_test_template"
+
+# The same cases in every run, however slow; others, and as many as are asked for, by `make fuzz`.
+FUZZ = "HYBRIDSEARCH_FUZZ" in os.environ
+settings.register_profile("ours", deadline=None, derandomize=not FUZZ, suppress_health_check=list(HealthCheck))
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import JSON, Engine, Enum, Text, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -254,7 +254,7 @@ DOCUMENTS = st.recursive(
 
 
 @given(value=DOCUMENTS)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 def test_json_is_written_for_words_as_it_is_for_the_encoder(value: Any, session: Session) -> None:
     written = session.scalar(
         select(func.hybridsearch.json_text(cast(literal(value, JSONB(none_as_null=False)), JSONB)))

@@ -10,7 +10,7 @@ from io import BytesIO, TextIOWrapper
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
@@ -21,7 +21,7 @@ from tests.support.models import fill
 from tests.support.shop import declared
 
 CASES = int(os.environ.get("HYBRIDSEARCH_FUZZ", "60"))
-hostile = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+hostile = settings(max_examples=CASES)
 
 # What the operating system can hand over: no NUL, and bytes that are no UTF-8 as surrogates (PEP 383).
 texts = st.characters(exclude_categories=["Cs"], exclude_characters="\0")

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Text, cast, delete, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import REGCONFIG
@@ -184,7 +184,7 @@ bodies = st.lists(st.sampled_from(["houses", "Häuser", "the", "die", "running",
 writes = st.lists(st.tuples(st.integers(1, 6), languages, bodies), min_size=1, max_size=12)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 @given(steps=st.lists(writes, min_size=1, max_size=3))
 def test_any_sequence_of_writes_ends_in_the_scores_of_the_rows(
     engine: Engine, session: Session, steps: list[list[tuple[int, str | None, list[str]]]]

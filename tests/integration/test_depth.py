@@ -120,7 +120,7 @@ def test_after_any_sequence_of_many_the_best_are_those_of_the_rows(engine: Engin
 
     @given(steps=st.lists(STEP, min_size=4, max_size=8), seed=st.integers(0, 1000))
     @example(steps=ALL, seed=1)
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     def run(steps: list[Any], seed: int) -> None:
         chance, first = random.Random(seed), 1
         with Session(engine) as session:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Float, Integer, Numeric, Select, cast, column, func, literal, null, select, text, values
 from sqlalchemy.orm import Session
@@ -20,9 +20,7 @@ from hybridsearch.fusion import MOST
 from tests.support.models import articles, fill
 
 Legs = Mapping[str, Mapping[int, float]]
-on_a_server = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+on_a_server = settings(max_examples=60)
 distances = st.floats(-50, 50) | st.sampled_from([0.0, 0.25, 0.5, -1.0])  # ties are common
 lists = st.dictionaries(st.integers(1, 30), distances, max_size=20)
 legs_of = st.dictionaries(st.sampled_from(["dense", "lexical", "sparse"]), lists, min_size=1)

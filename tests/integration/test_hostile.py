@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
@@ -21,7 +21,7 @@ from hybridsearch.database import explained
 from tests.support.library import DIMENSIONS, Library, declare
 
 CASES = int(os.environ.get("HYBRIDSEARCH_FUZZ", "40"))
-hostile = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+hostile = settings(max_examples=CASES)
 OWN = 2
 OWN_BOOKS = {n for n in range(1, 41) if n // 4 % 4 == OWN}
 

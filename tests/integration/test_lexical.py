@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Text, cast, delete, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import REGCONFIG
@@ -277,7 +277,7 @@ STEP = st.one_of(
 
 
 @given(steps=st.lists(STEP, min_size=1, max_size=12), query=TEXT.filter(str.strip), parity=st.integers(0, 1))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_after_any_sequence_of_writes_scores_are_those_of_the_rows(
     steps: list[Any], query: str, parity: int, engine: Engine
 ) -> None:

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 from sqlalchemy import Engine, delete, insert, select
@@ -74,7 +74,7 @@ bodies = st.lists(st.sampled_from(["red", "oak", "chair", "blue", "the"]), max_s
 writes = st.lists(st.tuples(st.integers(1, 8), st.none() | bodies), min_size=1, max_size=12)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(steps=st.lists(writes, min_size=1, max_size=3), merged=st.booleans())
 def test_any_sequence_of_writes_ends_in_the_scores_of_rank_bm25(
     engine: Engine, session: Session, steps: list[list[tuple[int, list[str] | None]]], merged: bool

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, Engine, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -190,7 +190,7 @@ def test_what_is_no_cursor_is_refused(shop: SimpleNamespace, session: Session, a
         shop.search.page(session, "red chair", after=after)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_changed_cursor_is_refused(shop: SimpleNamespace, session: Session, data: st.DataObject) -> None:
     after = shop.search.page(session, "red chair", limit=5).next
@@ -287,7 +287,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(data=st.data())
 def test_whatever_is_forged_is_a_page_or_an_error_of_ours(
     shop: SimpleNamespace, session: Session, data: st.DataObject

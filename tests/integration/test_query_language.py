@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert
 from sqlalchemy.orm import Session
@@ -171,7 +171,7 @@ HOSTILE = st.sampled_from(
 
 
 @given(text=st.lists(HOSTILE, max_size=20).map("".join) | st.text(max_size=40))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 def test_no_text_is_an_sql_error(shop: SimpleNamespace, session: Session, text: str) -> None:
     for query in (text, f'red "{text}x"', f'red "x{text}"', f"red -x{text}", f"red x{text}* y"):
         if query.strip() and "\0" not in query and not any("\ud800" <= c <= "\udfff" for c in query):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert
 from sqlalchemy.orm import Session
@@ -87,7 +87,7 @@ def test_there_is_none_unless_asked_for(shop: SimpleNamespace, session: Session)
 
 
 @given(text=st.text(min_size=1, max_size=80), query=st.text(min_size=1, max_size=20).filter(str.strip))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_no_text_gets_a_tag_onto_the_page(shop: SimpleNamespace, session: Session, text: str, query: str) -> None:
     text, query = (part.encode("utf-8", "ignore").decode().replace("\0", "") or "x" for part in (text, query))
     article = session.get_one(shop.Article, 5)

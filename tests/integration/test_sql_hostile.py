@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import CHAR, Connection, Engine, Numeric, String, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
@@ -24,7 +24,7 @@ from hybridsearch.query_cache import SharedStore
 from tests.support.encoders import SparseWordHashEncoder
 
 CASES = int(os.environ.get("HYBRIDSEARCH_FUZZ", "100"))
-hostile = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+hostile = settings(max_examples=CASES)
 ROLE = "memo_reader"
 REFUSED = {
     "22023",  # invalid_parameter_value: ours

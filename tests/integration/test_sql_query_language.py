@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -111,7 +111,7 @@ def test_the_grammar_is_the_same_to_the_letter(connection: Connection) -> None:
     assert tuple(connection.execute(text("select * from hybridsearch.query_patterns()")).one()) == PATTERNS
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100)
 @given(queries=st.lists(texts, min_size=30, max_size=60))
 def test_both_read_the_same(connection: Connection, queries: list[str]) -> None:
     for query, found in zip(queries, read(connection, queries), strict=True):
@@ -128,7 +128,7 @@ def test_a_class_of_characters_ends_at_the_same_place_for_both(connection: Conne
     assert read(connection, queries) == list(map(parse, queries))
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES)
 @given(query=texts.filter(str.strip))
 def test_both_find_the_same(shop: Both, query: str) -> None:
     shop.agree(query)
@@ -184,7 +184,7 @@ def test_plain_syntax_takes_every_character_as_it_stands(shop: Both) -> None:
 marked = st.sampled_from(["red", "Red", "chair", "chairs", "C++", "oak-wood", "a.b", "x_y", "(set)"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(phrase=st.lists(marked, min_size=1, max_size=3), row=st.lists(marked, max_size=8))
 def test_the_pattern_finds_the_words_in_order_and_no_others(
     connection: Connection, phrase: list[str], row: list[str]
@@ -199,7 +199,7 @@ def test_the_pattern_finds_the_words_in_order_and_no_others(
     assert found == expected or {"oak-wood", "a.b", "x_y"} & set(row)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100)
 @given(phrase=st.text(sure, max_size=30), content=st.text(sure, max_size=30))
 def test_no_phrase_makes_a_broken_pattern(connection: Connection, phrase: str, content: str) -> None:
     values = {"phrase": phrase, "content": content}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pgvector import SparseVector
 from sqlalchemy import Engine, delete, func, insert, literal, select, text
@@ -105,7 +105,7 @@ STEP = st.one_of(
 
 
 @given(steps=st.lists(STEP, min_size=2, max_size=8), seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 def test_after_any_sequence_the_leg_is_that_of_all_chunks(steps: list[Any], seed: int, engine: Engine) -> None:
     shop = made(engine)
     random, first = np.random.default_rng(seed), 1

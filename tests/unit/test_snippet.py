@@ -103,7 +103,7 @@ STYLES = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=400)
 @given(TEXTS.filter(lambda text: not {"\ue000", "\ue001"} & set(text)), STYLES)
 def test_without_its_marks_it_is_a_piece_of_the_text(text: str, style: Highlight) -> None:
     found = snippet(text, {"red", "mark", "script"}, {"数据", "据库"}, style)
