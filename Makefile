@@ -72,8 +72,8 @@ fuzz: $(VENV)/.dev ## hostile arguments of every kind, through Python, SQL, comm
 load: $(VENV)/.dev ## 50 clients at the FastAPI example for 30 s (CLIENTS, SECONDS)
 	$(BIN)/python -m benchmarks.load --clients $(or $(CLIENTS),50) --seconds $(or $(SECONDS),30)
 
-bench-updates: $(VENV)/.dev ## the size of the lexical index under 1,000,000 updates (takes hours)
-	$(BIN)/python benchmarks/lexical/updates.py
+bench-updates: $(VENV)/.dev ## the size of the lexical index under 1,000,000 updates (about an hour; DOCUMENTS=20000)
+	$(BIN)/python benchmarks/lexical/updates.py --documents $(or $(DOCUMENTS),20000) --updates 1000000
 
 bench-query: $(VENV)/.dev ## legs, hybrid, filters beside the usual recipe (SCALE=100k or 1m)
 	$(BIN)/python benchmarks/query/bench.py --scale $(or $(SCALE),100k)
