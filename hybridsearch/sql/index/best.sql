@@ -209,16 +209,18 @@ begin
         where allowed is null or z.document in (select unnest(allowed));    -- a hash, where any(allowed) is a loop
         lift := 0;
     else
-        -- 4b. List rows as rows of ranges; the allowed documents are one more term, that lifts them above all others.
+        -- 4b. List rows as rows of ranges, one for all terms: each becomes a vector of 64 kB; the allowed documents are one
+        -- more, that lifts them above all others.
         select array_agg(z.range), array_agg(z.vector) into list_range, list_vector
         from (select y.document / 16000 as range,
                      ('{' || string_agg((mod(y.document, 16000) + 1) || ':' || y.x, ',') || '}/16000')::sparsevec as vector
-              from (select u.term, (code >> 11) + (-1 - p.place) * 1048576 as document, ((code & 2047) * (u.w / 2047))::real as x
+              from (select (code >> 11) + (-1 - p.place) * 1048576 as document, sum(((code & 2047) * (u.w / 2047))::real) as x
                     from unnest(t, coalesce(g, w)) as u(term, w)
                     join {{posting}} as p on p.term_id = u.term and p.place between -2147483647 and -1
                     cross join unnest(p.codes) as code
+                    group by 1
                     offset 0) as y
-              group by y.term, y.document / 16000
+              group by y.document / 16000
               union all
               select a.document / 16000,
                      ('{' || string_agg(distinct (mod(a.document, 16000) + 1) || ':' || lift, ',') || '}/16000')::sparsevec
