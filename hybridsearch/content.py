@@ -40,7 +40,7 @@ def recipe(index: SearchIndex) -> str:
 
 def content_hash(index: SearchIndex) -> ColumnElement[bytes]:
     """Return an expression over a row: 32 bytes that change whenever its texts, or how they are indexed, change."""
-    # The name of the row's configuration is the last of them, if it has one, as in the templates' {{field_texts}}.
+    # The name of the row's configuration is the last of them, if it has one, as in the templates' {{hash:m}}.
     columns = [*field_columns(index), *([] if index.config_column is None else [index.config_column])]
     texts = func.json_build_array(*(cast(column_, Text) for column_ in columns))
     return func.sha256(func.convert_to(literal(recipe(index), Text).concat(cast(texts, Text)), "UTF8"))

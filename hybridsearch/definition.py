@@ -141,6 +141,10 @@ class Place:
         columns = [*self.definition.fields, *filter(None, [self.definition.config_column])]
         return ", ".join(f"{column_list([name], alias)}::text" for name in columns)
 
+    def row_hash(self, alias: str) -> str:
+        """Return the hash of a row's texts, and of `recipe`."""
+        return f"sha256(convert_to(recipe || json_build_array({self.texts(alias)})::text, 'UTF8'))"
+
     def matching(self, arguments: str) -> str:
         """Return the condition that a field of a row matches a regular expression, in any case."""
         alias, pattern = arguments.split(",")
@@ -234,9 +238,9 @@ FRAGMENTS: dict[str, Callable[[Place, str], str]] = {
     "changed_keys": Place.changed_keys,
     # "article_id" INTEGER: as columns or arguments
     "key_definitions": lambda p, _: p.key_definitions(),
-    # {{fields:m}}: m."title", m."body"; {{field_texts:m}}: as texts, with the name of the row's configuration
+    # {{fields:m}}: m."title", m."body"; {{hash:m}}: of them, as hybridsearch.content has it
     "fields": lambda p, alias: column_list(p.definition.fields, alias),
-    "field_texts": Place.texts,
+    "hash": Place.row_hash,
     "field_weights": lambda p, _: ", ".join(map(literal, p.definition.fields.values())),
     # {{words:m}}: the row's words in all fields, each with how much it counts, as a subquery (term, frequency)
     "words": Place.words,

@@ -44,7 +44,7 @@ begin
     -- again, without sorting texts.
     create unlogged table {{build_rows}} as
     select x.document, {{keys:x}}, x.hash, coalesce((x.counted).length, 0) as length, (x.counted).words, (x.counted).frequencies
-    from (select o.document, {{keys:m}}, sha256(convert_to(recipe || json_build_array({{field_texts:m}})::text, 'UTF8')) as hash,
+    from (select o.document, {{keys:m}}, {{hash:m}} as hash,
                  {{counted:m}} as counted
           from {{build_numbers}} as o
           join {{table}} as m on ({{keys:m}}) = ({{keys:o}})
