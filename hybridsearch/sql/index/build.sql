@@ -17,13 +17,19 @@ set work_mem = '128MB'
 set parallel_setup_cost = 0         -- a text, and a block, cost far more than the planner thinks
 set parallel_tuple_cost = 0
 set min_parallel_table_scan_size = 0
+set parallel_leader_participation = off     -- who works on a part itself leaves the others' rows waiting
+set hash_mem_multiplier = 2
 set extra_float_digits = 1          -- weights pass through text: every bit of them
 as $$
 #variable_conflict use_column
 declare
     sequence regclass := pg_get_serial_sequence({{literal:document}}, 'id');
-    first int4; built int4; s record; least_dense float8; classes int4;
+    workers int4 := greatest(1, least(current_setting('max_parallel_workers_per_gather')::int4, current_setting('max_parallel_workers')::int4));
+    first int4; built int4; s record; least_dense float8; classes int4; ranges int4; postings float8;
 begin
+    if workers = 1 then
+        perform set_config('parallel_leader_participation', 'on', true);
+    end if;
     perform pg_advisory_xact_lock(x'68796272'::int4, {{literal:posting}}::regclass::oid::int4);
     first := (nextval(sequence) / 16000 + 1) * 16000;       -- whole ranges, of this build alone
     create unlogged table {{build_numbers}} as
@@ -63,10 +69,11 @@ begin
                {{statistics}} as v) as x
     returning z.documents, z.average, z.k1, z.b into strict s;
     -- 2. The dictionary, and of each word of these documents its number, and its idf where it goes to rows of ranges.
-    create unlogged table {{build_words}} as
-    select word collate "C" as word, count(*) as n
-    from (select unnest(words) as word from {{build_rows}}) as x
-    group by 1;
+    execute (select 'create unlogged table {{build_words}} as select word collate "C" as word, sum(n) as n from ('
+                    || string_agg(format('select * from {{fn:build_counts}}(%s, %s)', first + (built * (part - 1)::int8 / workers),
+                                         first + (built * part::int8 / workers) - 1), ' union all ')
+                    || ') as x group by 1'
+             from generate_series(1, workers) as part);
     insert into {{term}} (term)
     select word
     from {{build_words}} as w
@@ -81,12 +88,17 @@ begin
     join {{term}} as known on known.term = w.word
     left join (select p.term_id, sum(p.documents) as n from {{posting}} as p group by p.term_id) as merged on merged.term_id = known.id
     cross join lateral (select (w.n + coalesce(merged.n, 0))::float8 as n) as z;
+    create unique index on {{build_terms}} (word);      -- so that a word is looked up once, and no further
     analyze {{build_terms}};
-    -- 3. The terms of each document, and the rows of ranges: two ranges at once, so that every table stays in memory.
+    -- 3. The terms of each document, and the rows of ranges: some ranges at once, so that every table stays in memory.
+    select sum(n) / built * 16000 into postings from {{build_terms}};           -- of a range
+    ranges := greatest(1, least(4, built / 16000 / (2 * workers), 4e6 / postings));
+    -- The server takes every array that is added up for 8 kB, four a document, and would keep most of them in files.
+    perform set_config('hash_mem_multiplier', case when postings <= 4e6 then '10' else '2' end, true);
     execute (select 'create unlogged table {{build_parts}} as '
                     || string_agg(format('select * from {{fn:build_ranges}}(%s, %s, %L, %L, %L)',
-                                         block * 16000, block * 16000 + 31999, s.average, s.k1, s.b), ' union all ')
-             from generate_series(first / 16000, (first + built - 1) / 16000, 2) as block);
+                                         block * 16000, (block + ranges) * 16000 - 1, s.average, s.k1, s.b), ' union all ')
+             from generate_series(first / 16000, (first + built - 1) / 16000, ranges) as block);
     -- One that is numbered anew keeps its hash.
     insert into {{document}} as d (id, {{companion_keys}}, hash, length, terms)
     select o.document, {{keys:o}}, o.hash, o.length, coalesce(e.terms, '{}')
@@ -101,7 +113,8 @@ begin
     where e.document is null
     order by e.term_id, e.place;
     -- 4. The lists, the terms in classes: as many as fit in memory.
-    select greatest(2, ceil(sum(n) / 8e6)) into classes from {{build_terms}} where idf is null;
+    perform set_config('hash_mem_multiplier', '10', true);      -- as above; a class has about 8 million codes
+    select 2 ^ greatest(1, ceil(log(2, sum(n) / 8e6))) into classes from {{build_terms}} where idf is null;
     execute (select 'create unlogged table {{build_lists}} as '
                     || string_agg(format('select * from {{fn:build_lists}}(%s, %s, %s)', span, class, classes), ' union all ')
              from generate_series(first >> 20, (first + built - 1) >> 20) as span, generate_series(0, classes - 1) as class);
@@ -123,6 +136,24 @@ $$;
 comment on function {{fn:build}}(text, int4, int4, int4) is
     'Number and index the words of the next rows that have no document, in one bounded step of whole ranges';
 
+-- A part of build: in how many of the documents from `first` to `last` each word is.
+create or replace function {{fn:build_counts}}(first int4, last int4)
+returns table (word text, n int8)
+language plpgsql stable parallel safe cost 1000000000
+set search_path from current
+set jit = off
+set work_mem = '256MB'
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select x.word, count(*)
+    from (select unnest(o.words) as word from {{build_rows}} as o where o.document between first and last) as x
+    group by x.word;
+end
+$$;
+comment on function {{fn:build_counts}}(int4, int4) is 'A part of a build: in how many documents each word is';
+
 -- A part of build: the documents from `first` to `last`, a few ranges. A row of postings for each term and range, and a row for
 -- each document that has words: its terms, and its entries in lists, each a term and, below it, the 31 bits of a code in one
 -- number; once more those whose code does not give the frequency, with it.
@@ -141,20 +172,34 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    with entry as not materialized (
+    with row_ as not materialized (
+        -- What is the same for every word that is in a document once, as most are in lists, is computed once.
+        select n.document, n.norm, n.low, n.code, round(n.norm * n.code / nullif(2047 - n.code, 0)) = 1 and n.code < 2047 as coded,
+               n.words, n.frequencies
+        from (select x.document, x.norm, (x.document & 1048575)::int8 << 11 as low,
+                     greatest(1, ceil(2047 / (1 + x.norm)))::int4 as code, x.words, x.frequencies
+              from (select o.document, o.words, o.frequencies, greatest(k1 * (1 - b + b * o.length / average), 1e-30)::float8 as norm
+                    from {{build_rows}} as o
+                    where o.document between first and last
+                    offset 0) as x
+              offset 0) as n
+        offset 0
+    ),
+    entry as not materialized (
         -- Several unnest() in the list of columns go through an array together, where those in FROM would each copy it first.
-        select o.document, unnest(o.words) as word, unnest(o.frequencies) as tf,
-               greatest(k1 * (1 - b + b * o.length / average), 1e-30)::float8 as norm
-        from {{build_rows}} as o
-        where o.document between first and last
+        select r.document, r.norm, r.low, r.code, r.coded, unnest(r.words) as word, unnest(r.frequencies) as tf
+        from row_ as r
     )
     select e.document, array_agg(e.id), array_agg(e.key) filter (where e.key is not null),
            array_agg(e.key) filter (where e.tf is not null), array_agg(e.tf) filter (where e.tf is not null),
            null::int4, null::int4, null::int8, null::real, null::sparsevec
-    from (select c.document, c.id, (c.id::int8 << 31) | ((c.document & 1048575) << 11) | c.code as key,
-                 case when not (c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf) then c.tf end as tf
-          from (select r.document, r.tf, r.norm, known.id,
-                       case when known.idf is null then greatest(1, ceil(2047 * r.tf / (r.tf + r.norm)))::int4 end as code
+    from (select c.document, c.id, (c.id::int8 << 31) | c.low | c.code as key,
+                 case when c.code is not null
+                       and not case when c.tf = 1 then c.coded
+                                    else c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf end then c.tf end as tf
+          from (select r.document, r.low, r.tf, r.norm, r.coded, known.id,
+                       case when known.idf is null
+                            then case when r.tf = 1 then r.code else greatest(1, ceil(2047 * r.tf / (r.tf + r.norm)))::int4 end end as code
                 from entry as r
                 join {{build_terms}} as known on known.word = r.word
                 offset 0) as c
@@ -193,13 +238,13 @@ begin
     from (select e.key >> 31 as term, array_agg((e.key & 2147483647)::int4) as codes
           from (select x.key
                 from (select unnest(o.listed) as key from {{build_parts}} as o where o.document >> 20 = span) as x
-                where (x.key >> 31) % classes = class
+                where x.key & ((classes - 1)::int8 << 31) = class::int8 << 31
                 order by x.key) as e
           group by e.key >> 31) as l
     left join (select u.key >> 31 as term, array_agg((u.key & 2147483647)::int4) as codes, array_agg(u.tf) as tfs
                from {{build_parts}} as o
                cross join unnest(o.uncoded, o.frequencies) as u(key, tf)
-               where o.document >> 20 = span and (u.key >> 31) % classes = class
+               where o.document >> 20 = span and u.key & ((classes - 1)::int8 << 31) = class::int8 << 31
                group by u.key >> 31) as u on u.term = l.term;
 end
 $$;
