@@ -176,7 +176,7 @@ def _runs(engine: Engine, index: SearchIndex, collection: Collection) -> dict[st
         for key in collection.judgements:
             if not collection.queries[key].strip():
                 continue  # a blank query finds nothing
-            query = search.read(session, search.encode(collection.queries[key]))
+            query = search.read(session, search.encode(collection.queries[key], syntax="plain"))  # prose, not operators
             for system, legs in systems.items():
                 ranking = search.select(query, limit=DEPTH, candidates=DEPTH, legs=legs)
                 runs[system][key] = {row[0]: row.score for row in session.execute(ranking)}
