@@ -80,7 +80,8 @@ class TsRank:
 def gin_build(connection: Connection, config: str) -> float:
     """Return the seconds that a GIN index on to_tsvector(config, body) takes: what building is measured against.
 
-    With PostgreSQL's own maintenance_work_mem, in which it is fastest: 46 s for a million documents, 67 s in 512 MB.
+    With PostgreSQL's own maintenance_work_mem, in which it is fastest: 45 to 48 s for a million documents, 56 to 67 in
+    512 MB.
     """
     connection.execute("set maintenance_work_mem = '64MB'")
     begun = time.perf_counter()
