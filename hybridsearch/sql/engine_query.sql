@@ -90,6 +90,19 @@ language sql stable parallel safe
 return (mod(number, 16000) + 1) || ':' || weight;
 comment on function hybridsearch.element(int4, real) is 'A document and its weight as an element of the text of a range';
 
+-- The code of a frequency in a list, and whether it gives the frequency back. (Without settings of their own: inlined.)
+create or replace function hybridsearch.code(tf float8, norm float8)
+returns int4
+language sql immutable parallel safe
+return greatest(1, ceil(2047 * tf / (tf + norm)))::int4;
+comment on function hybridsearch.code(float8, float8) is 'The code of a frequency in a list: its weight in 2047ths, rounded up';
+
+create or replace function hybridsearch.code_tells(code int4, tf float8, norm float8)
+returns boolean
+language sql immutable parallel safe
+return code < 2047 and round(norm * code / nullif(2047 - code, 0)) = tf;
+comment on function hybridsearch.code_tells(int4, float8, float8) is 'Whether a code, with its document''s norm, gives the frequency back';
+
 -- The weight that a code of a list stands for, of which 2047 is the highest: no less than what was coded.
 create or replace function hybridsearch.code_weight(code int4, top real)
 returns real

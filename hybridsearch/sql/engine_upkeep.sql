@@ -89,7 +89,7 @@ begin
          with posting as materialized (
              select x.*, x.document / 16000 as range, -1 - (x.document >> 20) as list,
                     x.tf / (x.tf + x.norm) as weight,
-                    greatest(1, ceil(2047 * x.tf / (x.tf + x.norm)))::int4 as code,
+                    hybridsearch.code(x.tf, x.norm) as code,
                     count(*) over (partition by x.term, x.sign, x.document / 16000) as many
              from (select taken.document, taken.sign, u.term, coalesce(u.tf, 1)::float8 as tf,
                           greatest($1 * (1 - $2 + $2 * taken.length / $3), 1e-30)::float8 as norm
@@ -100,7 +100,7 @@ begin
                 case when m.sign > 0 then p.term_id is not null or m.many >= 64
                      else p.codes[width_bucket((m.document & 1048575) << 11 | 2047, p.codes)] >> 11 is distinct from m.document & 1048575
                 end as sparse,
-                m.code < 2047 and round(m.norm * m.code / nullif(2047 - m.code, 0)) = m.tf as coded
+                hybridsearch.code_tells(m.code, m.tf, m.norm) as coded
          from posting as m
          left join %s as p on p.term_id = m.term and p.place = case when m.sign > 0 then m.range else m.list end',
         postings) using s.k1, s.b, s.average;

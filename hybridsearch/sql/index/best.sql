@@ -291,7 +291,7 @@ begin
         taken := coalesce(cardinality(cd), 0);
         least_score := 0;
         if taken > k and not everything then
-            -- Those that could reach what the k-th sum is worth at least; a few more than k, where that bound is a weak one.
+            -- Those that could reach what the k-th sum is worth at least; where that bound is a weak one, five times k.
             select least(count(*), greatest(5 * k, k + 50)) into taken
             from unnest(cs) as x
             where (x + lift * 1e-6) * high >= (cs[k] - lift * 1e-6 - slack) * low;

@@ -174,10 +174,10 @@ begin
     return query
     with row_ as not materialized (
         -- What is the same for every word that is in a document once, as most are in lists, is computed once.
-        select n.document, n.norm, n.low, n.code, round(n.norm * n.code / nullif(2047 - n.code, 0)) = 1 and n.code < 2047 as coded,
+        select n.document, n.norm, n.low, n.code, hybridsearch.code_tells(n.code, 1, n.norm) as coded,
                n.words, n.frequencies
         from (select x.document, x.norm, (x.document & 1048575)::int8 << 11 as low,
-                     greatest(1, ceil(2047 / (1 + x.norm)))::int4 as code, x.words, x.frequencies
+                     hybridsearch.code(1, x.norm) as code, x.words, x.frequencies
               from (select o.document, o.words, o.frequencies, greatest(k1 * (1 - b + b * o.length / average), 1e-30)::float8 as norm
                     from {{build_rows}} as o
                     where o.document between first and last
@@ -195,11 +195,10 @@ begin
            null::int4, null::int4, null::int8, null::real, null::sparsevec
     from (select c.document, c.id, (c.id::int8 << 31) | c.low | c.code as key,
                  case when c.code is not null
-                       and not case when c.tf = 1 then c.coded
-                                    else c.code < 2047 and round(c.norm * c.code / nullif(2047 - c.code, 0)) = c.tf end then c.tf end as tf
+                       and not case when c.tf = 1 then c.coded else hybridsearch.code_tells(c.code, c.tf, c.norm) end then c.tf end as tf
           from (select r.document, r.low, r.tf, r.norm, r.coded, known.id,
                        case when known.idf is null
-                            then case when r.tf = 1 then r.code else greatest(1, ceil(2047 * r.tf / (r.tf + r.norm)))::int4 end end as code
+                            then case when r.tf = 1 then r.code else hybridsearch.code(r.tf, r.norm) end end as code
                 from entry as r
                 join {{build_terms}} as known on known.word = r.word
                 offset 0) as c
